@@ -1,0 +1,20 @@
+//! How requests are spelled (distribution-spec, "Endpoints"), for the end that serves and the end that asks.
+
+mod query;
+mod range;
+mod route;
+
+pub use query::Query;
+pub use range::{ByteRange, ContentRange, ContentRangeError, MAX_RANGES, Ranges};
+pub use route::{Route, RouteError};
+
+/// Header: the digest of the content of a response.
+pub const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
+/// Header: the subject that a pushed manifest was recognised to refer to.
+pub const OCI_SUBJECT: &str = "oci-subject";
+/// Header: a tag that was set along with a manifest pushed by digest.
+pub const OCI_TAG: &str = "oci-tag";
+/// Header: which filters a list of referrers has been through.
+pub const OCI_FILTERS_APPLIED: &str = "oci-filters-applied";
+/// Header: the source registry that a proxied answer stands for.
+pub const OCI_NAMESPACE: &str = "oci-namespace";
