@@ -1,38 +1,11 @@
-//! May we? Pure decisions: access rules and passwords now, image signatures later. No input or output, no clock.
-//! (Contract; being built.)
-#![allow(unused_variables, missing_debug_implementations, clippy::todo)]
-use deltaport_oci::RepositoryName;
-use std::sync::Arc;
+//! May we? Pure decisions: who may do what with which repository, and whether a password is right.
+//!
+//! A security review reads this crate and `Registry::authorize`, its only user. Nothing here does input or output,
+//! starts anything or reads a clock: rules and password files arrive as values, random salts too. Verdicts on image
+//! signatures will be a further module.
 
-/// What somebody wants to do with a repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Read.
-    Pull,
-    /// Write.
-    Push,
-    /// Remove.
-    Delete,
-}
+pub mod access;
+pub mod passwords;
 
-/// Who asks, as far as the server could establish it.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Caller {
-    /// The user that logged in; `None` is anonymous.
-    pub user: Option<Arc<str>>,
-    /// Whether the request comes from this machine, directly (no proxy, no browser page).
-    pub local: bool,
-}
-
-/// Who may do what where.
-#[derive(Clone, Debug)]
-pub struct Rules {}
-impl Rules {
-    /// The decision; the only function in deltaport that makes it.
-    pub fn allows(&self, caller: &Caller, action: Action, repository: &RepositoryName) -> bool {
-        todo!()
-    }
-}
-/// A parsed htpasswd file.
-#[derive(Clone)]
-pub struct Passwords {}
+pub use access::{Access, AccessError, Action, Caller, Pattern, PatternError, Rule, Rules};
+pub use passwords::{PasswordError, Passwords};
