@@ -1,0 +1,81 @@
+//! What a registry is told. Settings are data: every limit has its name here and its key in the configuration.
+
+use std::time::Duration;
+
+use deltaport_oci::{Platform, manifest};
+
+/// What a [`Registry`](crate::Registry) is told.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How much callers may ask for.
+    pub limits: Limits,
+    /// Which references of a pushed manifest must be in the repository.
+    pub validate: Validate,
+    /// How often unreferenced content is looked for.
+    pub collect: Collect,
+}
+
+/// How much callers may ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest manifest, in bytes. The specification asks for at least 4 MiB.
+    pub manifest_bytes: usize,
+    /// How deep the JSON of a manifest may nest.
+    pub json_depth: usize,
+    /// How many things one manifest may refer to.
+    pub references: usize,
+    /// The largest blob, in bytes.
+    pub blob_bytes: u64,
+    /// The longest page of a list (`n`), in entries; also the length of a page when nobody asks.
+    pub page: usize,
+    /// How many uploads one caller may have open.
+    pub uploads_per_caller: usize,
+    /// How many tags one push of a manifest may set. The specification asks for at least 10.
+    pub tags_per_put: usize,
+}
+
+impl Limits {
+    /// What the configuration begins with.
+    pub const DEFAULT: Self = Self {
+        manifest_bytes: 8 << 20,
+        json_depth: manifest::Limits::DEFAULT.depth,
+        references: manifest::Limits::DEFAULT.descriptors,
+        blob_bytes: 64 << 30,
+        page: 1000,
+        uploads_per_caller: 100,
+        tags_per_put: 32,
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Which references of a pushed manifest must be in the repository. A subject never has to be, nor a layer that is
+/// kept elsewhere by design.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Validate {
+    /// All of them.
+    #[default]
+    All,
+    /// None: sparse images and sparse indexes are taken.
+    None,
+    /// All blobs of an image, and those children of an index that are for one of these platforms or for none in
+    /// particular.
+    Platforms(Vec<Platform>),
+}
+
+/// How often unreferenced content is looked for. How long it is kept first is the store's setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Collect {
+    /// Time between the end of one run and the start of the next.
+    pub interval: Duration,
+}
+
+impl Default for Collect {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(5 * 60) }
+    }
+}
