@@ -136,7 +136,11 @@ pub enum AccessError {
 
 /// Who may do what where. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Rules(Arc<[Grant]>);
+pub struct Rules {
+    grants: Arc<[Grant]>,
+    passwords: bool,
+    trusts_loopback: bool,
+}
 
 /// A [`Rule`] whose groups have been replaced by their members.
 #[derive(Debug)]
@@ -169,25 +173,31 @@ impl Rules {
         if unsaid {
             grants.push(Grant { logged_in: true, ..Grant::everything_to_nobody() });
         }
-        if access.trust_loopback.unwrap_or(unsaid && !access.passwords) {
+        let trusts_loopback = access.trust_loopback.unwrap_or(unsaid && !access.passwords);
+        if trusts_loopback {
             grants.push(Grant { local: true, ..Grant::everything_to_nobody() });
         }
-        Ok(Self(grants.into()))
+        Ok(Self { grants: grants.into(), passwords: access.passwords, trusts_loopback })
     }
 
     /// The decision; the only function in deltaport that makes it.
     pub fn allows(&self, caller: &Caller, action: Action, repository: &RepositoryName) -> bool {
-        self.0.iter().any(|grant| {
+        self.grants.iter().any(|grant| {
             grant.allow.contains(&action)
                 && grant.is_to(caller)
                 && grant.repositories.iter().any(|pattern| pattern.matches(repository.as_str()))
         })
     }
 
-    /// Whether there is anything at all that `caller` may do, wherever: what decides if a request that is about no
-    /// repository is answered or told to log in.
-    pub fn allows_anything(&self, caller: &Caller) -> bool {
-        self.0.iter().any(|grant| grant.is_to(caller))
+    /// Whether `caller`, who asks about no repository in particular, is answered; otherwise the answer is to log in.
+    ///
+    /// It is the first thing that every client asks, and some (docker among them) send their password to later
+    /// requests only if this one demanded it. So where there are users, everybody else is told to log in, even when a
+    /// rule lets them read something: but for callers on this machine that may do everything anyway.
+    pub fn admits(&self, caller: &Caller) -> bool {
+        caller.user.is_some()
+            || (caller.local && self.trusts_loopback)
+            || (!self.passwords && self.grants.iter().any(|grant| grant.is_to(caller)))
     }
 }
 

@@ -124,16 +124,22 @@ fn rules_take_trust_from_loopback_unless_it_is_asked_for() {
 }
 
 #[test]
-fn whether_there_is_anything_at_all() {
-    let rules = Rules::new(Access::default()).unwrap();
-    assert!(rules.allows_anything(&caller("local")));
-    assert!(!rules.allows_anything(&caller("nobody")));
-    assert!(Rules::new(example()).unwrap().allows_anything(&caller("nobody")));
-    let mut closed = example();
-    closed.rules.retain(|rule| !rule.users.is_empty());
-    let closed = Rules::new(closed).unwrap();
-    assert!(closed.allows_anything(&caller("root")));
-    assert!(!closed.allows_anything(&caller("carol")));
+fn who_is_answered_without_asking_about_a_repository() {
+    let admitted = |access: &Access| {
+        let rules = Rules::new(access.clone()).unwrap();
+        ["nobody", "local", "alice"].map(|who| rules.admits(&caller(who)))
+    };
+    let untouched = Access::default();
+    assert_eq!(admitted(&untouched), [false, true, true]);
+    let users = Access { passwords: true, ..Access::default() };
+    assert_eq!(admitted(&users), [false, false, true]);
+    // Anonymous callers may pull something here and are still asked to log in, so that docker does.
+    assert_eq!(admitted(&example()), [false, false, true]);
+    let trusting = Access { trust_loopback: Some(true), ..example() };
+    assert_eq!(admitted(&trusting), [false, true, true]);
+    let mut open = Access { passwords: false, ..example() };
+    open.rules.truncate(1);
+    assert_eq!(admitted(&open), [true, true, true]);
 }
 
 #[test]
