@@ -1,1 +1,21 @@
-//! Being built.
+//! How deltaport asks another registry.
+//!
+//! An [`Upstream`] is one registry of the configuration: it knows where the registry is, who we are there, and which
+//! other hosts it may involve (a token service, a storage that it redirects to). It is the only way in which deltaport
+//! opens a connection to another machine. It knows nothing of what is stored here and decides nothing: what to do
+//! about an [`Error`] is up to the caller, and the kinds are cut by that.
+//!
+//! An upstream is not trusted: every body has a limit, every wait has one, manifests are checked against their digest,
+//! and credentials go to the registry's own origin and its allowed token service, never to where a redirect leads.
+
+mod address;
+mod auth;
+mod challenge;
+mod error;
+mod options;
+mod transport;
+mod upstream;
+
+pub use error::{Error, ErrorKind, Result};
+pub use options::{Credentials, Options, Timeouts};
+pub use upstream::{BlobBody, LayerDelta, MAX_MANIFEST, MAX_OFFERED, Manifest, ManifestHead, Upstream};

@@ -1,0 +1,263 @@
+//! Single requests: timeouts, redirects, and the rule where credentials may go.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use reqwest::Url;
+
+use crate::address::Resolver;
+use crate::error::ErrorKind;
+use crate::options::{Options, Timeouts};
+
+/// How many redirects one request may go through.
+const MAX_REDIRECTS: usize = 5;
+/// How much of a body that nobody wants is read so that its connection can be used again.
+const MAX_DRAIN: u64 = 64 * 1024;
+/// The longest pause that an upstream may ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+
+type Result<T> = std::result::Result<T, ErrorKind>;
+
+/// The connections to one upstream.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    http: reqwest::Client,
+    home: Url,
+    resolver: Resolver,
+    timeouts: Timeouts,
+    received: Arc<AtomicU64>,
+}
+
+/// A request, before it is known where it will be answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    /// Sent to the upstream itself and to nobody that it redirects to.
+    pub(crate) authorization: Option<HeaderValue>,
+    /// Whether redirects are followed; otherwise they are answers.
+    pub(crate) follow: bool,
+}
+
+/// The head of an answer, and its body still to come.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    response: reqwest::Response,
+    /// Whether the upstream itself answered, and not somebody that it redirected to.
+    pub(crate) from_home: bool,
+    stall: Duration,
+    received: Arc<AtomicU64>,
+}
+
+impl Transport {
+    pub(crate) fn new(options: &Options, home: Url) -> Result<Self> {
+        let broken =
+            |error: reqwest::Error| ErrorKind::protocol(format!("cannot be set up: {}", chain(&error)));
+        let configured = home.host_str().map(str::to_owned).into_iter();
+        let configured = configured.chain(options.token_hosts.clone()).chain(options.redirect_hosts.clone());
+        let resolver = Resolver::new(configured);
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("deltaport/", env!("CARGO_PKG_VERSION")))
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .no_proxy()
+                .connect_timeout(options.timeouts.connect)
+                .dns_resolver(resolver.clone())
+        };
+        let authorities = options.ca.as_deref().map_or(Ok(Vec::new()), reqwest::Certificate::from_pem_bundle);
+        let http = builder().tls_certs_merge(authorities.map_err(broken)?).build();
+        // A machine without any certificate authorities can still talk to an upstream in plain text.
+        let http = match http {
+            Err(_) if home.scheme() == "http" => builder().tls_certs_only([]).build(),
+            other => other,
+        };
+        Ok(Self {
+            http: http.map_err(broken)?,
+            home,
+            resolver,
+            timeouts: options.timeouts,
+            received: Arc::default(),
+        })
+    }
+
+    /// The address of the upstream.
+    pub(crate) fn home(&self) -> &Url {
+        &self.home
+    }
+
+    /// How many bytes of bodies have been received so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Sends `request` and follows redirects.
+    ///
+    /// Once a request has left the upstream its authorization is gone for good, even if a redirect leads back: who
+    /// may send us somewhere must not be able to do it in our name.
+    pub(crate) async fn send(&self, request: &Request) -> Result<Answer> {
+        let (mut url, mut from_home) = (request.url.clone(), self.is_home(&request.url));
+        for _ in 0..=MAX_REDIRECTS {
+            let authorization = request.authorization.as_ref().filter(|_| from_home);
+            let answer = self.send_once(request, url.clone(), authorization, from_home).await?;
+            let redirect = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+            if !redirect || !request.follow {
+                return Ok(answer);
+            }
+            let next = answer.location(&url)?;
+            self.check_redirect(&url, &next)?;
+            from_home &= self.is_home(&next);
+            url = next;
+            answer.drain().await;
+        }
+        Err(ErrorKind::protocol(format!("redirects more than {MAX_REDIRECTS} times")))
+    }
+
+    async fn send_once(
+        &self,
+        request: &Request,
+        url: Url,
+        authorization: Option<&HeaderValue>,
+        from_home: bool,
+    ) -> Result<Answer> {
+        let mut builder = self.http.request(request.method.clone(), url).headers(request.headers.clone());
+        if let Some(value) = authorization {
+            builder = builder.header(AUTHORIZATION, value.clone());
+        }
+        // Connecting has its own limit inside of this one.
+        let limit = self.timeouts.connect + self.timeouts.header;
+        let response = match tokio::time::timeout(limit, builder.send()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(ErrorKind::unavailable(chain(&error))),
+            Err(_) => return Err(ErrorKind::unavailable(format!("no answer within {} s", limit.as_secs()))),
+        };
+        Ok(Answer { response, from_home, stall: self.timeouts.stall, received: Arc::clone(&self.received) })
+    }
+
+    /// Whether `url` is on the upstream itself: same scheme, host and port.
+    fn is_home(&self, url: &Url) -> bool {
+        url.origin() == self.home.origin()
+    }
+
+    fn check_redirect(&self, from: &Url, to: &Url) -> Result<()> {
+        let place = || to.host_str().unwrap_or("nowhere").to_owned();
+        match (from.scheme(), to.scheme()) {
+            (_, "https") | ("http", "http") => {}
+            _ => return Err(ErrorKind::protocol(format!("redirects to {} without TLS", place()))),
+        }
+        if !to.username().is_empty() || to.password().is_some() {
+            return Err(ErrorKind::protocol("redirects to an address with a password in it"));
+        }
+        if !self.resolver.permits(to) {
+            let why =
+                format!("redirects to {}, a private address that the configuration does not allow", place());
+            return Err(ErrorKind::protocol(why));
+        }
+        Ok(())
+    }
+}
+
+impl Answer {
+    pub(crate) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// A header as text; `None` when it is absent or not ASCII.
+    pub(crate) fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
+        self.headers().get(name)?.to_str().ok()
+    }
+
+    /// `Content-Length`, as it stands there (a body that is not there, as in the answer to HEAD, counts too).
+    pub(crate) fn content_length(&self) -> Option<u64> {
+        self.header(http::header::CONTENT_LENGTH)?.parse().ok()
+    }
+
+    /// Where a redirect leads, relative to where it came from.
+    pub(crate) fn location(&self, from: &Url) -> Result<Url> {
+        let text = self.header(LOCATION).ok_or_else(|| ErrorKind::protocol("redirects to nowhere"))?;
+        from.join(text).map_err(|_| ErrorKind::protocol("redirects to something that is no address"))
+    }
+
+    /// The next bytes of the body, `None` at its end. Fails when none come for a while, and when the connection ends
+    /// before the body does.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        match tokio::time::timeout(self.stall, self.response.chunk()).await {
+            Ok(Ok(chunk)) => {
+                let count = chunk.as_ref().map_or(0, |bytes| bytes.len() as u64);
+                self.received.fetch_add(count, Ordering::Relaxed);
+                Ok(chunk)
+            }
+            Ok(Err(error)) => Err(ErrorKind::unavailable(format!("broke off: {}", chain(&error)))),
+            Err(_) => Err(ErrorKind::unavailable(format!("no byte within {} s", self.stall.as_secs()))),
+        }
+    }
+
+    /// The whole body, if it has at most `limit` bytes. `what` names it in the error.
+    pub(crate) async fn read(&mut self, what: &'static str, limit: u64) -> Result<Bytes> {
+        let mut body = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            if (body.len() + chunk.len()) as u64 > limit {
+                return Err(ErrorKind::Limit { what, limit });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.into())
+    }
+
+    /// Reads a short body to its end, so that the connection need not be made anew: on a slow link that is the
+    /// larger part of the cost.
+    pub(crate) async fn drain(mut self) {
+        if self.response.content_length().is_some_and(|length| length <= MAX_DRAIN) {
+            let _ = self.read("an error", MAX_DRAIN).await;
+        }
+    }
+
+    /// What a status that is no success means.
+    pub(crate) async fn into_error(self) -> ErrorKind {
+        let (status, retry_after) = (self.status(), self.retry_after());
+        self.drain().await;
+        match status.as_u16() {
+            401 | 403 | 451 => ErrorKind::Denied(format!("answers {status}")),
+            404 | 410 => ErrorKind::NotFound,
+            408 | 429 | 500..=599 => ErrorKind::Unavailable { why: format!("answers {status}"), retry_after },
+            _ => ErrorKind::protocol(format!("answers {status}")),
+        }
+    }
+
+    /// `Retry-After`, in seconds or as a date, at most an hour.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let text = self.header(RETRY_AFTER)?.trim();
+        let pause = match text.parse() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => {
+                httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).unwrap_or_default()
+            }
+        };
+        Some(pause.min(MAX_RETRY_AFTER))
+    }
+}
+
+/// An error with its causes, which reqwest hides behind `source`, and without the address, which may hold secrets.
+fn chain(error: &reqwest::Error) -> String {
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    let mut text =
+        if error.is_connect() { "cannot connect".to_owned() } else { "the request failed".to_owned() };
+    while let Some(error) = cause {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        cause = error.source();
+    }
+    text
+}

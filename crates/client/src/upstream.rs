@@ -1,0 +1,362 @@
+//! One configured registry and the questions that it can be asked.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use deltaport_oci::wire::{DOCKER_CONTENT_DIGEST, Query, Route};
+use deltaport_oci::{Digest, Reference, RepositoryName, media_type};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use reqwest::Url;
+
+use crate::auth::Auth;
+use crate::challenge::Challenge;
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::Options;
+use crate::transport::{Answer, Request, Transport};
+
+/// The largest manifest that is taken, in bytes. The specification asks registries for 4 MiB.
+pub const MAX_MANIFEST: u64 = 8 * 1024 * 1024;
+/// How many bases one request for a delta may offer; what the address of a request has room for.
+pub const MAX_OFFERED: usize = 16;
+/// How long to wait before a delta is asked for again when the upstream does not say.
+const DEFAULT_DELTA_PAUSE: Duration = Duration::from_secs(2);
+
+/// A registry that we may ask; cheap to clone, every clone shares connections and tokens.
+#[derive(Clone, Debug)]
+pub struct Upstream(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    host: Arc<str>,
+    transport: Transport,
+    auth: Auth,
+}
+
+/// What an upstream says about a manifest without sending it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestHead {
+    /// Its digest; some registries do not say.
+    pub digest: Option<Digest>,
+    /// Its size in bytes, if the upstream says it.
+    pub size: Option<u64>,
+}
+
+/// A manifest as received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// The digest of `bytes`, computed here.
+    pub digest: Digest,
+    /// `Content-Type` without parameters.
+    pub media_type: String,
+    /// The bytes, as received.
+    pub bytes: Bytes,
+}
+
+/// What an upstream has to offer in place of a whole layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerDelta {
+    /// This blob of the repository.
+    Ready(Digest),
+    /// It is being made; ask again after this time.
+    Pending(Duration),
+    /// There is none.
+    None,
+}
+
+impl Upstream {
+    /// Prepares to ask the registry that `options` describe. Nothing is dialled yet.
+    ///
+    /// Fails when the address is not `http(s)://host[:port]` or a certificate cannot be read.
+    pub fn new(options: &Options) -> Result<Self> {
+        let host: Arc<str> = options.host.as_str().into();
+        let fail = |kind| Error::new(Arc::clone(&host), kind);
+        let home = parse_home(&options.url).map_err(fail)?;
+        let transport = Transport::new(options, home).map_err(fail)?;
+        Ok(Self(Arc::new(Inner { host, transport, auth: Auth::new(options) })))
+    }
+
+    /// The host that images are named after.
+    pub fn host(&self) -> &str {
+        &self.0.host
+    }
+
+    /// How many bytes of bodies have been received from this upstream, and from where it redirected to, since the
+    /// start: errors, tokens and manifests included, headers not.
+    pub fn received(&self) -> u64 {
+        self.0.transport.received()
+    }
+
+    /// Asks whether the upstream is a registry that lets us in.
+    pub async fn ping(&self) -> Result<()> {
+        let answer = self.get("", Method::GET, &Route::Base, HeaderMap::new()).await?;
+        answer.drain().await;
+        Ok(())
+    }
+
+    /// Asks which manifest `reference` means.
+    pub async fn head_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<ManifestHead> {
+        let route = Route::Manifest(repository.clone(), reference.clone());
+        let answer = self.get(&scope(repository), Method::HEAD, &route, manifest_headers()).await?;
+        Ok(ManifestHead { digest: content_digest(&answer), size: answer.content_length() })
+    }
+
+    /// Fetches a manifest.
+    ///
+    /// Fails with [`ErrorKind::Mismatch`] when its bytes are not what they were asked for by, or not what the answer
+    /// says they are.
+    pub async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Manifest> {
+        let route = Route::Manifest(repository.clone(), reference.clone());
+        let mut answer = self.get(&scope(repository), Method::GET, &route, manifest_headers()).await?;
+        let announced = match reference {
+            Reference::Digest(digest) => Some(*digest),
+            Reference::Tag(_) => content_digest(&answer),
+        };
+        let Some(media_type) = answer.header(CONTENT_TYPE).map(without_parameters) else {
+            return Err(self.fail(ErrorKind::protocol("sends a manifest without a Content-Type")));
+        };
+        let bytes = answer.read("the manifest", MAX_MANIFEST).await.map_err(|kind| self.fail(kind))?;
+        let digest = match announced {
+            None => Digest::sha256(&bytes),
+            Some(expected) => {
+                let actual = Digest::of(expected.algorithm(), &bytes);
+                if actual != expected {
+                    return Err(self.fail(ErrorKind::Mismatch { expected, actual: Box::new(actual) }));
+                }
+                actual
+            }
+        };
+        Ok(Manifest { digest, media_type, bytes })
+    }
+
+    /// Asks whether `repository` holds a blob, and how large it is if the upstream says so.
+    pub async fn head_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
+        let route = Route::Blob(repository.clone(), *digest);
+        let answer = self.get(&scope(repository), Method::HEAD, &route, blob_headers(0)).await?;
+        Ok(answer.content_length())
+    }
+
+    /// Begins to fetch a blob, from byte `start` on if the upstream can do that. At most `limit` bytes are taken of
+    /// the whole blob.
+    ///
+    /// The bytes are not verified here: a part has no digest.
+    pub async fn blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        start: u64,
+        limit: u64,
+    ) -> Result<BlobBody> {
+        let route = Route::Blob(repository.clone(), *digest);
+        let answer = self.get(&scope(repository), Method::GET, &route, blob_headers(start)).await?;
+        let part = part_of(&answer, start).map_err(|kind| self.fail(kind))?;
+        let body = BlobBody {
+            upstream: self.clone(),
+            answer,
+            start: part.start,
+            size: part.size,
+            at: part.start,
+            limit,
+        };
+        match part.size {
+            Some(size) if size > limit => Err(body.too_large()),
+            _ => Ok(body),
+        }
+    }
+
+    /// Asks for a delta to layer `to` from one of the layers `from`, the best first; at most [`MAX_OFFERED`] of them
+    /// are offered. Registries other than deltaport do not know the question, which reads as [`LayerDelta::None`].
+    pub async fn layer_delta(
+        &self,
+        repository: &RepositoryName,
+        to: &Digest,
+        from: &[Digest],
+    ) -> Result<LayerDelta> {
+        let bases: Vec<String> = from.iter().take(MAX_OFFERED).map(Digest::to_string).collect();
+        let target = to.to_string();
+        let pairs =
+            std::iter::once(("to", target.as_str())).chain(bases.iter().map(|base| ("from", base.as_str())));
+        let mut url = self.url(&Route::LayerDelta(repository.clone())).map_err(|kind| self.fail(kind))?;
+        url.set_query(Some(&Query::render(pairs)));
+        let answer = self.ask(&scope(repository), Method::GET, url.clone(), HeaderMap::new(), false).await?;
+        let (status, pause) = (answer.status(), answer.retry_after());
+        match status.as_u16() {
+            202 => {
+                answer.drain().await;
+                Ok(LayerDelta::Pending(pause.unwrap_or(DEFAULT_DELTA_PAUSE)))
+            }
+            301 | 302 | 303 | 307 | 308 => {
+                let found = answer.location(&url).and_then(|place| self.delta_blob(repository, &place));
+                answer.drain().await;
+                found.map(LayerDelta::Ready).map_err(|kind| self.fail(kind))
+            }
+            // Other registries answer a path that they do not know in one of these ways.
+            400 | 404 | 405 | 410 | 501 => {
+                answer.drain().await;
+                Ok(LayerDelta::None)
+            }
+            _ => Err(self.fail(answer.into_error().await)),
+        }
+    }
+
+    /// The blob that the location of a delta names. It must be one of the same repository: its digest then says what
+    /// has to come, and the way there is that of every other blob.
+    fn delta_blob(&self, repository: &RepositoryName, place: &Url) -> Result<Digest, ErrorKind> {
+        let home = place.origin() == self.0.transport.home().origin();
+        match Route::parse(place.path()) {
+            Ok(Route::Blob(name, digest)) if home && name == *repository => Ok(digest),
+            _ => Err(ErrorKind::protocol("says that a delta is where it cannot be")),
+        }
+    }
+
+    fn url(&self, route: &Route) -> Result<Url, ErrorKind> {
+        let path = route.to_string();
+        self.0.transport.home().join(&path).map_err(|_| ErrorKind::protocol("cannot be asked for that name"))
+    }
+
+    /// Asks and insists on success.
+    async fn get(&self, scope: &str, method: Method, route: &Route, headers: HeaderMap) -> Result<Answer> {
+        let url = self.url(route).map_err(|kind| self.fail(kind))?;
+        let answer = self.ask(scope, method, url, headers, true).await?;
+        match answer.status() {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(answer),
+            _ => Err(self.fail(answer.into_error().await)),
+        }
+    }
+
+    /// Asks, and answers one challenge.
+    async fn ask(
+        &self,
+        scope: &str,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        follow: bool,
+    ) -> Result<Answer> {
+        let Inner { transport, auth, .. } = &*self.0;
+        let authorization = auth.known(scope);
+        let mut request = Request { method, url, headers, authorization, follow };
+        let answer = transport.send(&request).await.map_err(|kind| self.fail(kind))?;
+        if answer.status() != StatusCode::UNAUTHORIZED || !answer.from_home {
+            return Ok(answer);
+        }
+        let challenge = Challenge::choose(answer.headers());
+        answer.drain().await;
+        let header = auth.answer(transport, challenge, scope, request.authorization.as_ref()).await;
+        request.authorization = Some(header.map_err(|kind| self.fail(kind))?);
+        transport.send(&request).await.map_err(|kind| self.fail(kind))
+    }
+
+    fn fail(&self, kind: ErrorKind) -> Error {
+        Error::new(Arc::clone(&self.0.host), kind)
+    }
+}
+
+/// The body of a blob on its way in.
+#[derive(Debug)]
+pub struct BlobBody {
+    upstream: Upstream,
+    answer: Answer,
+    start: u64,
+    size: Option<u64>,
+    at: u64,
+    limit: u64,
+}
+
+impl BlobBody {
+    /// The offset of the first byte that comes: what was asked for, or 0 when the upstream cannot resume.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The size of the whole blob, if the upstream says it.
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// The next bytes; `None` at the end of the body.
+    ///
+    /// Fails with [`ErrorKind::Unavailable`] when the body breaks off or stalls, so that it can be taken up again, and
+    /// with [`ErrorKind::Limit`] when more comes than may.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        let chunk = self.answer.chunk().await.map_err(|kind| self.upstream.fail(kind))?;
+        self.at += chunk.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        if self.at > self.limit { Err(self.too_large()) } else { Ok(chunk) }
+    }
+
+    fn too_large(&self) -> Error {
+        self.upstream.fail(ErrorKind::Limit { what: "the blob", limit: self.limit })
+    }
+}
+
+/// Which part of a blob an answer holds.
+struct Part {
+    start: u64,
+    size: Option<u64>,
+}
+
+fn part_of(answer: &Answer, asked: u64) -> Result<Part, ErrorKind> {
+    if answer.status() != StatusCode::PARTIAL_CONTENT {
+        return Ok(Part { start: 0, size: answer.content_length() });
+    }
+    // RFC 9110, section 14.4: `bytes <first>-<last>/<size or *>`.
+    let range = answer.header(CONTENT_RANGE).and_then(|text| text.strip_prefix("bytes "));
+    let parsed = range.and_then(|range| {
+        let (range, size) = range.split_once('/')?;
+        let (first, last) = range.split_once('-')?;
+        Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?, size.parse::<u64>().ok()))
+    });
+    match parsed {
+        Some((first, last, size)) if first == asked && size.is_none_or(|size| last < size) => {
+            Ok(Part { start: first, size })
+        }
+        _ => Err(ErrorKind::protocol("sends another part of the blob than it was asked for")),
+    }
+}
+
+/// The address of a registry: a scheme, a host, and nothing behind.
+fn parse_home(text: &str) -> Result<Url, ErrorKind> {
+    let wrong =
+        || ErrorKind::protocol(format!("{text:?} is not an address like https://registry.example:5000"));
+    let url = Url::parse(text).map_err(|_| wrong())?;
+    let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
+    let open = url.username().is_empty() && url.password().is_none() && url.has_host();
+    if matches!(url.scheme(), "http" | "https") && bare && open { Ok(url) } else { Err(wrong()) }
+}
+
+/// What a token must allow to read `repository`.
+fn scope(repository: &RepositoryName) -> String {
+    format!("repository:{repository}:pull")
+}
+
+fn manifest_headers() -> HeaderMap {
+    // One field with a list, not four fields: some proxies in front of registries read only the first.
+    let accept = HeaderValue::try_from(media_type::MANIFEST_ACCEPT.join(", "));
+    accept.into_iter().map(|value| (ACCEPT, value)).collect()
+}
+
+fn blob_headers(start: u64) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    // A body that is compressed on the way would neither have the size nor the digest of the blob.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if start > 0
+        && let Ok(range) = HeaderValue::try_from(format!("bytes={start}-"))
+    {
+        headers.insert(RANGE, range);
+    }
+    headers
+}
+
+fn content_digest(answer: &Answer) -> Option<Digest> {
+    Digest::from_str(answer.header(DOCKER_CONTENT_DIGEST)?).ok()
+}
+
+fn without_parameters(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or_default().trim().to_owned()
+}
