@@ -1,1 +1,16 @@
-//! Being built.
+//! Test support, for the tests of every other crate: sample images, an HTTP client without manners, a scripted
+//! upstream, a process that can be killed.
+//!
+//! Nothing here ends up in the binary. What cannot be set up panics: in a test that is the report.
+//!
+//! - [`sample`]: content that is the same in every run: random bytes, gzip layers, images, indexes, artifacts.
+//! - [`http`]: requests and responses over a socket, byte by byte where a test needs it; plain or TLS.
+//! - [`process`]: the real binary, started on a free port, killed, started again.
+//! - [`upstream`]: a registry that follows a script, faults included.
+//! - [`tls`]: a certificate authority and a certificate for loopback.
+
+pub mod http;
+pub mod process;
+pub mod sample;
+pub mod tls;
+pub mod upstream;

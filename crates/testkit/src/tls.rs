@@ -1,0 +1,72 @@
+//! Certificates for servers on loopback, made for each test.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
+
+/// A certificate authority and a certificate that it issued for 127.0.0.1, ::1 and localhost.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    /// The authority's certificate, PEM: what a client has to trust.
+    pub authority_pem: String,
+    /// The server's certificate, PEM.
+    pub certificate_pem: String,
+    /// The server's private key, PEM.
+    pub key_pem: String,
+    authority: CertificateDer<'static>,
+}
+
+impl Certificates {
+    /// Makes new ones.
+    pub fn new() -> Self {
+        let authority_key = KeyPair::generate().expect("a key");
+        let mut authority = CertificateParams::new(Vec::new()).expect("no names");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let authority_certificate = authority.self_signed(&authority_key).expect("a certificate");
+        let issuer = Issuer::new(authority, authority_key);
+
+        let key = KeyPair::generate().expect("a key");
+        let names = ["127.0.0.1", "::1", "localhost"].map(str::to_owned);
+        let server = CertificateParams::new(names).expect("names of this machine");
+        let certificate = server.signed_by(&key, &issuer).expect("a certificate");
+        Self {
+            authority_pem: authority_certificate.pem(),
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            authority: authority_certificate.der().clone(),
+        }
+    }
+
+    /// Writes `ca.crt`, `server.crt` and `server.key` into `directory`.
+    pub fn write(&self, directory: &Path) {
+        for (name, pem) in [
+            ("ca.crt", &self.authority_pem),
+            ("server.crt", &self.certificate_pem),
+            ("server.key", &self.key_pem),
+        ] {
+            std::fs::write(directory.join(name), pem).expect("a directory to write to");
+        }
+    }
+
+    /// How a client connects that trusts this authority and no other.
+    pub fn client(&self) -> Arc<rustls::ClientConfig> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.authority.clone()).expect("a certificate that was made here");
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has the protocols' algorithms")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Arc::new(config)
+    }
+}
+
+impl Default for Certificates {
+    fn default() -> Self {
+        Self::new()
+    }
+}
