@@ -18,7 +18,7 @@ impl Registry {
     ) -> Result<()> {
         let granted = match repository {
             Some(repository) => self.may(caller, action, repository),
-            None => self.0.rules.load().allows_anything(caller),
+            None => self.0.rules.load().admits(caller),
         };
         if granted { Ok(()) } else { Err(Error::Denied) }
     }
