@@ -1,0 +1,436 @@
+//! The client against a scripted upstream on real sockets: what registries do, and what hostile ones try.
+
+use std::time::Duration;
+
+use deltaport_client::{Credentials, Error, ErrorKind, LayerDelta, Options, Timeouts, Upstream};
+use deltaport_oci::{Digest, Reference, RepositoryName, media_type};
+use deltaport_testkit::sample::{Content, bytes};
+use deltaport_testkit::upstream::{Reply, Rule, Upstream as Script};
+
+const LIMIT: u64 = 1 << 20;
+
+fn repository() -> RepositoryName {
+    "library/app".parse().unwrap()
+}
+
+fn tag() -> Reference {
+    "latest".parse().unwrap()
+}
+
+fn blob_path(digest: &Digest) -> String {
+    format!("/v2/library/app/blobs/{digest}")
+}
+
+fn layer(seed: u64, size: usize) -> Content {
+    Content::new(media_type::OCTET_STREAM, bytes(seed, size))
+}
+
+fn options(script: &Script) -> Options {
+    let mut options = Options::new("registry.example", script.url());
+    options.credentials = Some(Credentials { username: "user".to_owned(), password: "secret".to_owned() });
+    options.timeouts = Timeouts {
+        connect: Duration::from_secs(5),
+        header: Duration::from_millis(500),
+        stall: Duration::from_millis(300),
+    };
+    options
+}
+
+fn upstream(script: &Script) -> Upstream {
+    Upstream::new(&options(script)).unwrap()
+}
+
+/// Fetches a blob whole, as far as it comes.
+async fn fetch(upstream: &Upstream, digest: &Digest, start: u64) -> (Vec<u8>, Result<(), Error>) {
+    let mut received = Vec::new();
+    let mut body = match upstream.blob(&repository(), digest, start, LIMIT).await {
+        Ok(body) => body,
+        Err(error) => return (received, Err(error)),
+    };
+    loop {
+        match body.chunk().await {
+            Ok(Some(chunk)) => received.extend_from_slice(&chunk),
+            Ok(None) => return (received, Ok(())),
+            Err(error) => return (received, Err(error)),
+        }
+    }
+}
+
+fn kind(error: Result<(), Error>) -> ErrorKind {
+    error.unwrap_err().kind().clone()
+}
+
+/// Every `Authorization` that the script was sent, with where to.
+fn authorizations(script: &Script) -> Vec<(String, Option<String>)> {
+    let asked = script.asked();
+    asked.iter().map(|a| (a.line(), a.headers.first("authorization").map(str::to_owned))).collect()
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_once_used_and_fetched_again_when_refused() {
+    let content = layer(1, 1000);
+    let path = blob_path(&content.digest);
+    let script = Script::start(vec![]).await;
+    let challenge = format!(
+        "Bearer realm=\"{}/token\",service=\"s\",scope=\"repository:library/app:pull\"",
+        script.url()
+    );
+    let refuse = || Reply::status(401).header("WWW-Authenticate", &challenge).body("{}");
+    let token =
+        |token: &str| Reply::status(200).body(format!("{{\"token\":\"{token}\",\"expires_in\":300}}"));
+    script.first(Rule::on("GET", &path).reply(refuse()));
+    script.first(
+        Rule::on("GET", &path).with_header("authorization", "Bearer two").reply(Reply::content(&content)),
+    );
+    script.first(
+        Rule::on("GET", &path)
+            .with_header("authorization", "Bearer one")
+            .times(2)
+            .reply(Reply::content(&content)),
+    );
+    script.first(Rule::on("GET", "/token").reply(token("two")));
+    script.first(Rule::on("GET", "/token").times(1).reply(token("one")));
+
+    let upstream = upstream(&script);
+    for _ in 0..3 {
+        let (received, end) = fetch(&upstream, &content.digest, 0).await;
+        end.unwrap();
+        assert_eq!(received, content.bytes);
+    }
+    let asked = authorizations(&script);
+    let token = "GET /token?service=s&scope=repository%3Alibrary%2Fapp%3Apull".to_owned();
+    let basic = Some("Basic dXNlcjpzZWNyZXQ=".to_owned());
+    let blob = format!("GET {path}");
+    assert_eq!(
+        asked,
+        [
+            (blob.clone(), None),
+            (token.clone(), basic.clone()),
+            (blob.clone(), Some("Bearer one".to_owned())),
+            (blob.clone(), Some("Bearer one".to_owned())),
+            (blob.clone(), Some("Bearer one".to_owned())),
+            (token, basic),
+            (blob, Some("Bearer two".to_owned())),
+        ]
+    );
+    assert!(upstream.received() >= 3000);
+}
+
+#[tokio::test]
+async fn a_refusal_after_the_token_is_final() {
+    let script = Script::start(vec![]).await;
+    let challenge = format!("Bearer realm=\"{}/token\"", script.url());
+    script.first(Rule::on("GET", "/token").reply(Reply::status(200).body("{\"access_token\":\"t\"}")));
+    script.first(
+        Rule::on("HEAD", "/v2/library/app/manifests/latest")
+            .reply(Reply::status(401).header("WWW-Authenticate", &challenge)),
+    );
+    let error = upstream(&script).head_manifest(&repository(), &tag()).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Denied(_)), "{error}");
+    assert_eq!(error.upstream(), "registry.example");
+    assert_eq!(script.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn passwords_go_only_where_they_are_asked_for_and_only_if_there_are_any() {
+    let refuse = Reply::status(401).header("WWW-Authenticate", "Basic realm=\"x\"");
+    let script = Script::start(vec![
+        Rule::on("GET", "/v2/")
+            .with_header("authorization", "Basic dXNlcjpzZWNyZXQ=")
+            .reply(Reply::status(200)),
+        Rule::on("GET", "/v2/").reply(refuse),
+    ])
+    .await;
+    let known = upstream(&script);
+    known.ping().await.unwrap();
+    known.ping().await.unwrap();
+    let sent: Vec<bool> = authorizations(&script).iter().map(|(_, value)| value.is_some()).collect();
+    assert_eq!(sent, [false, true, true]);
+
+    let mut options = options(&script);
+    options.credentials = None;
+    let error = Upstream::new(&options).unwrap().ping().await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Denied(_)), "{error}");
+
+    options.credentials = Some(Credentials { username: "user".to_owned(), password: "wrong".to_owned() });
+    let error = Upstream::new(&options).unwrap().ping().await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Denied(_)), "{error}");
+    assert!(!format!("{options:?}").contains("wrong"));
+}
+
+#[tokio::test]
+async fn a_foreign_token_service_gets_nothing() {
+    let thief = Script::start(vec![Rule::on("GET", "/token")]).await;
+    let realm = thief.url().replace("127.0.0.1", "localhost");
+    let script =
+        Script::start(vec![Rule::on("GET", "/v2/").reply(
+            Reply::status(401).header("WWW-Authenticate", &format!("Bearer realm=\"{realm}/token\"")),
+        )])
+        .await;
+    let error = upstream(&script).ping().await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Denied(_)), "{error}");
+    assert!(error.to_string().contains("token_hosts"), "{error}");
+    assert!(thief.asked().is_empty());
+
+    let mut options = options(&script);
+    options.token_hosts = vec!["localhost".to_owned()];
+    let error = Upstream::new(&options).unwrap().ping().await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Protocol(_)), "{error}");
+    assert_eq!(thief.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_host_or_port_takes_no_credentials_along() {
+    let content = layer(2, 5000);
+    let path = blob_path(&content.digest);
+    let home = Script::start(vec![]).await;
+    let storage = Script::start(vec![
+        Rule::on("GET", "/storage").reply(Reply::content(&content)),
+        Rule::on("GET", "/back").reply(Reply::status(302).header("Location", &format!("{}/own", home.url()))),
+        Rule::on("GET", "/asks").reply(Reply::status(401).header("WWW-Authenticate", "Basic realm=\"x\"")),
+    ])
+    .await;
+    home.first(Rule::on("GET", "/own").reply(Reply::content(&content)));
+    home.first(
+        Rule::on("GET", &path).reply(Reply::status(401).header("WWW-Authenticate", "Basic realm=\"x\"")),
+    );
+    let send_to = |location: String| {
+        home.first(
+            Rule::on("GET", &path)
+                .with_header("authorization", "Basic dXNlcjpzZWNyZXQ=")
+                .reply(Reply::status(307).header("Location", &location)),
+        );
+    };
+    let elsewhere = storage.url().replace("127.0.0.1", "localhost");
+    let mut options = options(&home);
+    options.redirect_hosts = vec!["localhost".to_owned()];
+    let upstream = Upstream::new(&options).unwrap();
+
+    for location in [format!("{}/storage", storage.url()), format!("{elsewhere}/storage"), "/own".to_owned()]
+    {
+        send_to(location);
+        let (received, end) = fetch(&upstream, &content.digest, 0).await;
+        end.unwrap();
+        assert_eq!(received, content.bytes);
+    }
+    let last = authorizations(&home).pop().unwrap();
+    assert!(last.0 == "GET /own" && last.1.is_some(), "within the registry itself they are kept: {last:?}");
+
+    send_to(format!("{}/back", storage.url()));
+    fetch(&upstream, &content.digest, 0).await.1.unwrap();
+    let last = authorizations(&home).pop().unwrap();
+    assert_eq!(last, ("GET /own".to_owned(), None), "whoever sends us back must not borrow our name");
+
+    send_to(format!("{}/asks", storage.url()));
+    let refused = kind(fetch(&upstream, &content.digest, 0).await.1);
+    assert!(matches!(refused, ErrorKind::Denied(_)), "{refused}");
+    assert!(authorizations(&storage).iter().all(|(_, value)| value.is_none()));
+}
+
+#[tokio::test]
+async fn redirects_to_the_inside_and_without_end_are_refused() {
+    let inside = Script::start(vec![Rule::on("GET", "/secret")]).await;
+    let content = layer(3, 10);
+    let path = blob_path(&content.digest);
+    let script = Script::start(vec![]).await;
+    let port = inside.address().port();
+    for location in [
+        format!("http://localhost:{port}/secret"),
+        format!("http://127.0.0.2:{port}/secret"),
+        format!("http://[::1]:{port}/secret"),
+        "http://169.254.169.254/latest/meta-data".to_owned(),
+        format!("http://user:pw@127.0.0.1:{port}/secret"),
+        "file:///etc/passwd".to_owned(),
+        path.clone(),
+    ] {
+        script.first(Rule::on("GET", &path).reply(Reply::status(302).header("Location", &location)));
+        let error = fetch(&upstream(&script), &content.digest, 0).await.1.unwrap_err();
+        let refused = matches!(error.kind(), ErrorKind::Protocol(_))
+            // A name is judged when it is resolved, which looks like a connection that cannot be made.
+            || (location.contains("localhost") && error.to_string().contains("no public address"));
+        assert!(refused, "{location}: {error}");
+    }
+    assert!(inside.asked().is_empty());
+}
+
+#[tokio::test]
+async fn manifests_are_what_they_were_asked_for_by() {
+    let manifest = Content::new(media_type::OCI_MANIFEST, "{\"a\":1}");
+    let by_tag = "/v2/library/app/manifests/latest";
+    let by_digest = format!("/v2/library/app/manifests/{}", manifest.digest);
+    let other = Digest::sha256(b"other");
+    let script = Script::start(vec![
+        Rule::on("HEAD", by_tag).reply(Reply::content(&manifest)),
+        Rule::on("GET", by_tag).times(1).reply(
+            Reply::status(200)
+                .header("Content-Type", "application/vnd.oci.image.manifest.v1+json; charset=utf-8")
+                .body(manifest.bytes.clone()),
+        ),
+        Rule::on("GET", by_tag).reply(Reply::content(&manifest).header("x", "y").body(bytes(4, 10))),
+        Rule::on("GET", &by_digest).times(1).reply(Reply::content(&manifest)),
+        Rule::on("GET", &by_digest).reply(
+            Reply::status(200)
+                .header("Content-Type", media_type::OCI_MANIFEST)
+                .header("Docker-Content-Digest", &other.to_string())
+                .body("{}"),
+        ),
+    ])
+    .await;
+    let upstream = upstream(&script);
+    let head = upstream.head_manifest(&repository(), &tag()).await.unwrap();
+    assert_eq!((head.digest, head.size), (Some(manifest.digest), Some(7)));
+    let found = upstream.manifest(&repository(), &tag()).await.unwrap();
+    assert_eq!((found.digest, found.media_type.as_str()), (manifest.digest, media_type::OCI_MANIFEST));
+    let accept = script.asked()[0].headers.first("accept").map(str::to_owned).unwrap();
+    assert!(media_type::MANIFEST_ACCEPT.iter().all(|one| accept.contains(one)), "{accept}");
+
+    let lied = upstream.manifest(&repository(), &tag()).await.unwrap_err();
+    assert!(matches!(lied.kind(), ErrorKind::Mismatch { .. }), "{lied}");
+    let by_digest = Reference::Digest(manifest.digest);
+    assert_eq!(upstream.manifest(&repository(), &by_digest).await.unwrap().bytes, manifest.bytes);
+    let lied = upstream.manifest(&repository(), &by_digest).await.unwrap_err();
+    assert!(
+        matches!(lied.kind(), ErrorKind::Mismatch { expected, .. } if *expected == manifest.digest),
+        "{lied}"
+    );
+}
+
+#[tokio::test]
+async fn a_body_is_taken_up_where_it_broke_off() {
+    let content = layer(5, 100_000);
+    let path = blob_path(&content.digest);
+    let script = Script::start(vec![
+        Rule::on("GET", &path).times(1).reply(Reply::content(&content).truncated_after(40_000)),
+        Rule::on("GET", &path).times(1).reply(Reply::content(&content)),
+        Rule::on("GET", &path).times(1).reply(Reply::content(&content).whole()),
+        Rule::on("GET", &path)
+            .times(1)
+            .reply(Reply::status(206).header("Content-Range", "bytes 0-9/100000").body(bytes(5, 10))),
+        Rule::on("GET", &path).times(1).reply(Reply::content(&content).stalled_after(16_384)),
+        Rule::on("GET", &path).reply(Reply::content(&content).delayed(Duration::from_secs(60))),
+    ])
+    .await;
+    let mut options = options(&script);
+    options.timeouts.connect = Duration::from_millis(500);
+    let upstream = Upstream::new(&options).unwrap();
+
+    let (mut received, end) = fetch(&upstream, &content.digest, 0).await;
+    assert!(matches!(kind(end), ErrorKind::Unavailable { .. }));
+    assert!(received.len() <= 40_000);
+    let mut rest = upstream.blob(&repository(), &content.digest, received.len() as u64, LIMIT).await.unwrap();
+    assert_eq!((rest.start(), rest.size()), (received.len() as u64, Some(100_000)));
+    while let Some(chunk) = rest.chunk().await.unwrap() {
+        received.extend_from_slice(&chunk);
+    }
+    assert_eq!(received, content.bytes);
+
+    let whole = upstream.blob(&repository(), &content.digest, 50_000, LIMIT).await.unwrap();
+    assert_eq!((whole.start(), whole.size()), (0, Some(100_000)), "an upstream without Range says so");
+    drop(whole);
+    let wrong = upstream.blob(&repository(), &content.digest, 50_000, LIMIT).await.unwrap_err();
+    assert!(matches!(wrong.kind(), ErrorKind::Protocol(_)), "{wrong}");
+    let (received, end) = fetch(&upstream, &content.digest, 0).await;
+    assert!(received.len() <= 16_384 && matches!(kind(end), ErrorKind::Unavailable { .. }));
+    let (_, end) = fetch(&upstream, &content.digest, 0).await;
+    assert!(matches!(kind(end), ErrorKind::Unavailable { .. }), "no header for too long");
+}
+
+#[tokio::test]
+async fn no_body_is_endless() {
+    let digest = Digest::sha256(b"x");
+    let path = blob_path(&digest);
+    let huge = Reply::status(200).header("Content-Type", media_type::OCI_INDEX).body(bytes(6, 9 << 20));
+    let script = Script::start(vec![
+        Rule::on("GET", &path).reply(Reply::status(200).body(bytes(6, 2 << 20))),
+        Rule::on("GET", "/v2/library/app/manifests/latest").reply(huge),
+    ])
+    .await;
+    let upstream = upstream(&script);
+    let refused = kind(fetch(&upstream, &digest, 0).await.1);
+    assert_eq!(refused, ErrorKind::Limit { what: "the blob", limit: LIMIT });
+    let refused = upstream.manifest(&repository(), &tag()).await.unwrap_err();
+    assert!(matches!(refused.kind(), ErrorKind::Limit { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn statuses_are_told_apart_by_what_to_do() {
+    let digest = Digest::sha256(b"x");
+    let path = blob_path(&digest);
+    let script = Script::start(vec![]).await;
+    let upstream = upstream(&script);
+    for (status, retry_after, expected) in [
+        (404, None, "not found"),
+        (403, None, "refused: answers 403 Forbidden"),
+        (429, Some(7), "unavailable: answers 429 Too Many Requests"),
+        (503, Some(100_000), "unavailable: answers 503 Service Unavailable"),
+        (500, None, "unavailable: answers 500 Internal Server Error"),
+        (418, None, "answers 418 I'm a teapot"),
+        (204, None, "answers 204 No Content"),
+    ] {
+        let mut reply = Reply::status(status);
+        if let Some(seconds) = retry_after {
+            reply = reply.header("Retry-After", &seconds.to_string());
+        }
+        script.first(Rule::on("GET", &path).reply(reply));
+        let found = kind(fetch(&upstream, &digest, 0).await.1);
+        assert_eq!(found.to_string(), expected);
+        if let ErrorKind::Unavailable { retry_after: found, .. } = found {
+            assert_eq!(found, retry_after.map(|seconds: u64| Duration::from_secs(seconds.min(3600))));
+        }
+    }
+    let port = script.address().port();
+    drop(script);
+    let nobody = Upstream::new(&Options::new("r", format!("http://127.0.0.1:{port}"))).unwrap();
+    let found = nobody.ping().await.unwrap_err();
+    assert!(matches!(found.kind(), ErrorKind::Unavailable { .. }), "{found}");
+}
+
+#[tokio::test]
+async fn deltas_are_ready_pending_or_none() {
+    let (to, from, delta) = (Digest::sha256(b"to"), Digest::sha256(b"from"), Digest::sha256(b"delta"));
+    let path = "/v2/library/app/_deltaport/delta/layer";
+    let script = Script::start(vec![]).await;
+    let upstream = upstream(&script);
+    let ask = async |reply: Reply| {
+        script.first(Rule::on("GET", path).reply(reply));
+        upstream.layer_delta(&repository(), &to, &[from, to]).await
+    };
+    let at = |location: String| Reply::status(307).header("Location", &location);
+    assert_eq!(ask(at(blob_path(&delta))).await.unwrap(), LayerDelta::Ready(delta));
+    let absolute = format!("{}{}", script.url(), blob_path(&delta));
+    assert_eq!(ask(at(absolute)).await.unwrap(), LayerDelta::Ready(delta));
+    let pending = ask(Reply::status(202).header("Retry-After", "3")).await.unwrap();
+    assert_eq!(pending, LayerDelta::Pending(Duration::from_secs(3)));
+    assert_eq!(ask(Reply::status(202)).await.unwrap(), LayerDelta::Pending(Duration::from_secs(2)));
+    for status in [404, 405, 400] {
+        assert_eq!(ask(Reply::status(status)).await.unwrap(), LayerDelta::None);
+    }
+    for location in ["http://other.example/v2/library/app/blobs/x", "/v2/other/blobs/x", "/"] {
+        let location = location.replace("/x", &format!("/{delta}"));
+        let refused = ask(at(location)).await.unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::Protocol(_)), "{refused}");
+    }
+    let asked = script.asked().pop().unwrap().target;
+    let escape = |digest: &Digest| digest.to_string().replace(':', "%3A");
+    assert_eq!(asked, format!("{path}?to={}&from={}&from={}", escape(&to), escape(&from), escape(&to)));
+}
+
+#[test]
+fn an_address_is_a_scheme_and_a_host() {
+    for (url, good) in [
+        ("https://r.example", true),
+        ("http://r.example:5000/", true),
+        ("https://[::1]:5000", true),
+        ("r.example", false),
+        ("ftp://r.example", false),
+        ("https://r.example/v2", false),
+        ("https://user:pw@r.example", false),
+        ("https://r.example?x", false),
+        ("", false),
+    ] {
+        assert_eq!(Upstream::new(&Options::new("r", url)).is_ok(), good, "{url}");
+    }
+    let mut options = Options::new("r", "https://r.example");
+    options.ca = Some(b"-----BEGIN CERTIFICATE-----\nnot one\n-----END CERTIFICATE-----\n".to_vec());
+    assert!(Upstream::new(&options).is_err());
+}
