@@ -1,1 +1,30 @@
-//! Being built.
+//! How others ask us: connections, TLS, identity, and the registry's answers as HTTP.
+//!
+//! This is the only crate that knows HTTP as a server. It decides nothing about repositories: it establishes who asks,
+//! reads what the request means ([`deltaport_oci::wire::Route`]), has `Registry::authorize` decide, calls one use case
+//! of the registry and writes down its answer. What a client sees of an error comes from one table, `error`.
+//!
+//! A request passes through: `serve` (accepting, draining), `connection` (TLS, protocol, the watchdog against slow
+//! clients), `dispatch` (identity, authorization, one log line), `handlers` (one file per noun).
+
+#![allow(clippy::result_large_err)] // two digests by value, two bytes over the line; errors are rare and not stored
+
+mod activity;
+mod body;
+mod connection;
+mod dispatch;
+mod error;
+mod handlers;
+mod identity;
+mod metrics;
+mod options;
+mod passwords;
+mod reload;
+mod request;
+mod respond;
+mod serve;
+mod stream;
+mod tls;
+
+pub use options::{Limits, Options, Tls};
+pub use serve::{BindError, Server};

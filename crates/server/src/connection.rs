@@ -1,0 +1,203 @@
+//! One connection, from the handshake to the last byte.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use deltaport_registry::Registry;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::activity::{Activity, Verdict, Watchdog};
+use crate::dispatch;
+use crate::identity::Identity;
+use crate::metrics::Metrics;
+use crate::options::Limits;
+use crate::stream::ClientStream;
+
+/// How many headers a request may have.
+const MAX_HEADERS: usize = 128;
+/// How many requests one HTTP/2 connection may have open.
+const MAX_STREAMS: u32 = 64;
+/// How much an HTTP/2 client may send ahead on one request and on all together, in bytes: enough to fill a link of
+/// 1 Gbit/s over 60 ms.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// How much of a response is buffered for an HTTP/2 client that does not read, in bytes.
+const MAX_SEND_BUFFER: usize = 512 << 10;
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) registry: Registry,
+    pub(crate) identity: Identity,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Metrics,
+}
+
+/// What all requests on one connection share.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) address: SocketAddr,
+    pub(crate) activity: Arc<Activity>,
+}
+
+/// Serves one connection until it ends, or until `stop` and the end of the requests that have begun.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    // Answers are written whole; waiting for more to send would only delay them.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%address, %error, "cannot set TCP_NODELAY");
+    }
+    let _open = shared.metrics.connection();
+    let activity = Arc::new(Activity::default());
+    let stream = ClientStream::new(stream, Arc::clone(&activity));
+    let peer = Peer { shared: Arc::clone(&shared), address, activity };
+    let Some(tls) = tls else {
+        return serve_http1(stream, peer, stop).await;
+    };
+    let handshake = tokio::time::timeout(peer.shared.limits.header_timeout, tls.accept(stream));
+    match stop.run_until_cancelled(handshake).await {
+        Some(Ok(Ok(stream))) => {
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                serve_http2(stream, peer, stop).await;
+            } else {
+                serve_http1(stream, peer, stop).await;
+            }
+        }
+        Some(Ok(Err(error))) => tracing::debug!(%address, %error, "the TLS handshake failed"),
+        Some(Err(_elapsed)) => tracing::debug!(%address, "the TLS handshake took too long"),
+        None => {}
+    }
+}
+
+async fn serve_http1<S>(stream: S, peer: Peer, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let limits = peer.shared.limits;
+    let mut watch = Watch::new(&peer, true, stop);
+    let address = peer.address;
+    let service = service_fn(move |request| {
+        let peer = peer.clone();
+        async move { Ok::<_, Infallible>(dispatch::handle(request, peer).await) }
+    });
+    let connection = http1::Builder::new()
+        .max_headers(MAX_HEADERS)
+        .max_header_size(limits.header_bytes)
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%address, %error, "the connection ended early");
+                }
+                return;
+            }
+            event = watch.next() => match event {
+                Event::Close => return,
+                Event::Finish => connection.as_mut().graceful_shutdown(),
+            },
+        }
+    }
+}
+
+async fn serve_http2<S>(stream: S, peer: Peer, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut watch = Watch::new(&peer, false, stop);
+    let (address, header_bytes) = (peer.address, peer.shared.limits.header_bytes);
+    let service = service_fn(move |request| {
+        let peer = peer.clone();
+        async move { Ok::<_, Infallible>(dispatch::handle(request, peer).await) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(MAX_SEND_BUFFER)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%address, %error, "the connection ended early");
+                }
+                return;
+            }
+            event = watch.next() => match event {
+                Event::Close => return,
+                Event::Finish => connection.as_mut().graceful_shutdown(),
+            },
+        }
+    }
+}
+
+/// What may end a connection from our side.
+struct Watch {
+    watchdog: Watchdog,
+    ticks: Interval,
+    stop: CancellationToken,
+    finishing: bool,
+    address: SocketAddr,
+}
+
+enum Event {
+    /// Drop it.
+    Close,
+    /// End it after the requests in progress.
+    Finish,
+}
+
+impl Watch {
+    fn new(peer: &Peer, heads: bool, stop: CancellationToken) -> Self {
+        let limits = peer.shared.limits;
+        let mut ticks = interval(Watchdog::period(&limits));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let watchdog = Watchdog::new(Arc::clone(&peer.activity), limits, heads);
+        Self { watchdog, ticks, stop, finishing: false, address: peer.address }
+    }
+
+    /// Waits for a reason to end the connection. Nothing is lost when the wait is given up.
+    async fn next(&mut self) -> Event {
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled(), if !self.finishing => {
+                    self.finishing = true;
+                    return Event::Finish;
+                }
+                _ = self.ticks.tick() => match self.watchdog.look(Instant::now()) {
+                    Verdict::Fine => {}
+                    Verdict::Idle if !self.finishing => {
+                        self.finishing = true;
+                        return Event::Finish;
+                    }
+                    Verdict::Idle => return Event::Close,
+                    verdict => {
+                        tracing::info!(address = %self.address, ?verdict, "the client is too slow; closing its connection");
+                        return Event::Close;
+                    }
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! From a request to its answer: what it means, who asks, whether they may, and one line in the log.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use deltaport_oci::wire::{Query, Route, RouteError};
+use deltaport_trust::{Action, Caller};
+use http::request::Parts;
+use http::{Method, Request, Response, Uri};
+use hyper::body::Incoming;
+
+use crate::activity::Running;
+use crate::body::{Body, Content};
+use crate::connection::Peer;
+use crate::error::Failure;
+use crate::handlers;
+use crate::metrics::Ended;
+use crate::request::Payload;
+
+/// What a handler works with.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) peer: &'a Peer,
+    pub(crate) caller: &'a Caller,
+    pub(crate) request: &'a Parts,
+    pub(crate) query: Query<'a>,
+    pub(crate) payload: &'a mut Payload,
+}
+
+impl<'a> Asked<'a> {
+    pub(crate) fn registry(&self) -> &'a deltaport_registry::Registry {
+        &self.peer.shared.registry
+    }
+}
+
+/// Answers one request.
+pub(crate) async fn handle(request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    let (request, incoming) = request.into_parts();
+    let mut exchange = Exchange::new(&peer, &request);
+    let mut payload = Payload::new(incoming, Arc::clone(&peer.activity));
+    let answer = answer(&peer, &request, &mut payload, &mut exchange).await;
+    let mut response = answer.unwrap_or_else(Failure::into_response);
+    if request.method == Method::HEAD {
+        // The headers are those of GET, the length included.
+        *response.body_mut() = Content::Empty;
+    }
+    if !payload.is_empty() {
+        peer.activity.leave_unread();
+    }
+    exchange.status = response.status().as_u16();
+    exchange.bytes_in = payload.received();
+    response.map(|content| Body::new(content, peer.activity, exchange))
+}
+
+async fn answer(
+    peer: &Peer,
+    request: &Parts,
+    payload: &mut Payload,
+    exchange: &mut Exchange,
+) -> Result<Response<Content>, Failure> {
+    let target = Target::parse(request.uri.path())?;
+    exchange.route = target.label();
+    let route = match target {
+        Target::Api(route) => route,
+        Target::Health => return handlers::health::health(request),
+        Target::Ready => return handlers::health::ready(peer, request).await,
+        Target::Metrics => return handlers::health::metrics(peer, request),
+    };
+    let action = action(&route, &request.method)?;
+    let identified = peer.shared.identity.caller(request, peer.address).await;
+    let caller = identified.map_err(|_| Failure::NotKnown)?;
+    exchange.caller.clone_from(&caller);
+
+    let registry = &peer.shared.registry;
+    let query = Query::parse(request.uri.query().unwrap_or_default());
+    let (route, namespace) = match query.first("ns") {
+        Some(namespace) if action == Action::Pull => locate(peer, route, namespace),
+        _ => (route, None),
+    };
+    let granted = registry.authorize(&caller, action, route.repository());
+    if granted.is_err() && caller.user.is_none() {
+        return Err(Failure::LogIn);
+    }
+    granted?;
+    let asked = Asked { peer, caller: &caller, request, query, payload };
+    handlers::call(route, namespace, asked).await
+}
+
+/// What a path means, ours included.
+enum Target {
+    Api(Route),
+    Health,
+    Metrics,
+    Ready,
+}
+
+impl Target {
+    fn parse(path: &str) -> Result<Self, RouteError> {
+        match path {
+            "/healthz" => Ok(Self::Health),
+            "/readyz" => Ok(Self::Ready),
+            "/metrics" => Ok(Self::Metrics),
+            _ => Ok(Self::Api(Route::parse(path)?)),
+        }
+    }
+
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Health => "health",
+            Self::Metrics => "metrics",
+            Self::Ready => "ready",
+            Self::Api(route) => match route {
+                Route::Base => "base",
+                Route::Blob(..) => "blob",
+                Route::Catalog => "catalog",
+                Route::Extensions => "extensions",
+                Route::LayerDelta(_) => "layer_delta",
+                Route::Manifest(..) => "manifest",
+                Route::Referrers(..) => "referrers",
+                Route::Tags(_) => "tags",
+                Route::Upload(..) => "upload",
+                Route::Uploads(_) => "uploads",
+            },
+        }
+    }
+}
+
+/// What a method does to a path, as the rules see it.
+fn action(route: &Route, method: &Method) -> Result<Action, Failure> {
+    let (allow, action) = match route {
+        Route::Base
+        | Route::Catalog
+        | Route::Extensions
+        | Route::Tags(_)
+        | Route::Referrers(..)
+        | Route::LayerDelta(_) => ("GET, HEAD", pulls(method)),
+        Route::Blob(..) => ("GET, HEAD, DELETE", pulls(method).or_else(|| deletes(method))),
+        Route::Uploads(_) => ("POST", (method == Method::POST).then_some(Action::Push)),
+        Route::Upload(..) => {
+            // Asking for the state of an upload, or giving it up, is part of pushing.
+            let part_of_push = [Method::GET, Method::HEAD, Method::PATCH, Method::PUT, Method::DELETE];
+            ("GET, HEAD, PATCH, PUT, DELETE", part_of_push.contains(method).then_some(Action::Push))
+        }
+        Route::Manifest(..) => {
+            let pushes = (method == Method::PUT).then_some(Action::Push);
+            ("GET, HEAD, PUT, DELETE", pulls(method).or(pushes).or_else(|| deletes(method)))
+        }
+    };
+    action.ok_or(Failure::Method(allow))
+}
+
+fn pulls(method: &Method) -> Option<Action> {
+    (method == Method::GET || method == Method::HEAD).then_some(Action::Pull)
+}
+
+fn deletes(method: &Method) -> Option<Action> {
+    (method == Method::DELETE).then_some(Action::Delete)
+}
+
+/// Follows `ns`: the same route in the repository that stands for the one that the client means, and the name of the
+/// registry that it stands for.
+fn locate(peer: &Peer, route: Route, namespace: &str) -> (Route, Option<Arc<str>>) {
+    let Some(repository) = route.repository() else { return (route, None) };
+    let located = peer.shared.registry.locate(repository, Some(namespace));
+    let (name, namespace) = (located.repository.into_owned(), located.namespace);
+    let route = match route {
+        Route::Base | Route::Catalog | Route::Extensions => route,
+        Route::Blob(_, digest) => Route::Blob(name, digest),
+        Route::LayerDelta(_) => Route::LayerDelta(name),
+        Route::Manifest(_, reference) => Route::Manifest(name, reference),
+        Route::Referrers(_, digest) => Route::Referrers(name, digest),
+        Route::Tags(_) => Route::Tags(name),
+        Route::Upload(_, id) => Route::Upload(name, id),
+        Route::Uploads(_) => Route::Uploads(name),
+    };
+    (route, namespace)
+}
+
+/// One request and what became of it; counted and logged when the last byte has been handed over, or never will be.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    peer: Peer,
+    _running: Running,
+    begun: Instant,
+    method: Method,
+    uri: Uri,
+    route: &'static str,
+    caller: Caller,
+    status: u16,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl Exchange {
+    fn new(peer: &Peer, request: &Parts) -> Self {
+        Self {
+            _running: peer.activity.run(),
+            peer: peer.clone(),
+            begun: Instant::now(),
+            method: request.method.clone(),
+            uri: request.uri.clone(),
+            route: "none",
+            caller: Caller::default(),
+            status: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    /// More of the answer was handed over.
+    pub(crate) fn sent(&mut self, bytes: u64) {
+        self.bytes_out += bytes;
+    }
+
+    /// The answer cannot be completed.
+    pub(crate) fn broke(&self, error: &io::Error) {
+        tracing::warn!(path = self.uri.path(), %error, "an answer broke off");
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let took = self.begun.elapsed();
+        let (bytes_in, bytes_out, status) = (self.bytes_in, self.bytes_out, self.status);
+        let method = method_label(&self.method);
+        let ended = Ended { route: self.route, method, status, bytes_in, bytes_out, took };
+        self.peer.shared.metrics.request(ended);
+        // The path, not the query: what is secret has no place in a query, but somebody might put it there.
+        tracing::info!(
+            method,
+            path = self.uri.path(),
+            route = self.route,
+            status,
+            bytes_in,
+            bytes_out,
+            ms = took.as_secs_f64() * 1000.0,
+            caller = self.caller.user.as_deref().unwrap_or(if self.caller.local { "(local)" } else { "(anonymous)" }),
+            peer = %self.peer.address,
+            "request"
+        );
+    }
+}
+
+/// Methods that anybody invents must not each become a time series.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    }
+}

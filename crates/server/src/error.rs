@@ -1,0 +1,169 @@
+//! The one table of what clients are told about failures.
+//!
+//! A client sees a status, a code of the specification, a sentence and at most a few facts. Everything else about a
+//! failure goes to the log, here.
+
+use std::error::Error as _;
+
+use deltaport_oci::wire::{ContentRangeError, RouteError};
+use deltaport_oci::{DigestError, ErrorCode, NameError};
+use deltaport_registry as registry;
+use deltaport_registry::Kind;
+use http::header::{ALLOW, CONTENT_RANGE, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::body::Content;
+use crate::respond::Answer;
+
+/// What nameless callers are asked for.
+const CHALLENGE: &str = "Basic realm=\"deltaport\", charset=\"UTF-8\"";
+
+/// When to come back after "too many", in seconds.
+const TOO_MANY_RETRY: u64 = 5;
+
+/// Why a request is not answered with what it asks for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The registry says so.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The path has no meaning.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// Nobody is logged in, and it is not for everybody.
+    #[error("log in first: this needs a user and a password")]
+    LogIn,
+    /// User or password are wrong.
+    #[error("the user or the password is wrong")]
+    NotKnown,
+    /// Not a method of this path.
+    #[error("this path does not support that method; it supports {0}")]
+    Method(&'static str),
+    /// A digest in the query does not parse.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    /// A tag in the query does not parse.
+    #[error(transparent)]
+    Tag(NameError),
+    /// The range of a chunk does not parse.
+    #[error(transparent)]
+    ContentRange(#[from] ContentRangeError),
+    /// Another parameter of the query is missing or wrong.
+    #[error("{0}")]
+    Query(&'static str),
+    /// Nothing of the range that is asked for exists.
+    #[error("the content has {size} bytes; the range that was asked for lies outside")]
+    Range {
+        /// In bytes.
+        size: u64,
+    },
+    /// A chunk does not continue the upload.
+    #[error("{error}")]
+    OutOfOrder {
+        /// What the registry says.
+        error: registry::Error,
+        /// Where the upload is.
+        location: String,
+        /// What is there of it, as the `Range` header says it.
+        range: String,
+    },
+    /// The body did not arrive to its end.
+    #[error("the request ended before its body was complete")]
+    Interrupted,
+}
+
+impl Failure {
+    /// The table.
+    fn status_and_code(&self) -> (StatusCode, ErrorCode) {
+        match self {
+            Self::Registry(error) | Self::OutOfOrder { error, .. } => (status(error.kind()), error.code()),
+            Self::Route(RouteError::Digest(_)) | Self::Digest(_) => {
+                (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid)
+            }
+            Self::Route(RouteError::Name(_)) => (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid),
+            Self::Route(RouteError::Reference(NameError::Digest(_))) => {
+                (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid)
+            }
+            Self::Route(RouteError::Reference(_)) | Self::Tag(_) => {
+                (StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid)
+            }
+            Self::Route(_) => (StatusCode::NOT_FOUND, ErrorCode::Unsupported),
+            Self::LogIn | Self::NotKnown => (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized),
+            Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),
+            Self::ContentRange(_) | Self::Interrupted => {
+                (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid)
+            }
+            Self::Query(_) => (StatusCode::BAD_REQUEST, ErrorCode::Unsupported),
+            Self::Range { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::SizeInvalid),
+        }
+    }
+
+    fn detail(&self) -> Option<Value> {
+        match self {
+            Self::Registry(error) | Self::OutOfOrder { error, .. } => error.detail(),
+            _ => None,
+        }
+    }
+
+    /// The answer.
+    pub(crate) fn into_response(self) -> Response<Content> {
+        let (status, code) = self.status_and_code();
+        self.log(status);
+        let mut error = json!({ "code": code.as_str(), "message": self.to_string() });
+        if let (Some(detail), Some(error)) = (self.detail(), error.as_object_mut()) {
+            error.insert("detail".to_owned(), detail);
+        }
+        let answer = Answer::new(status).json("application/json", &json!({ "errors": [error] }));
+        let answer = match self {
+            Self::LogIn | Self::NotKnown => answer.header(WWW_AUTHENTICATE, CHALLENGE),
+            Self::Method(allow) => answer.header(ALLOW, allow),
+            Self::Range { size } => answer.header(CONTENT_RANGE, format!("bytes */{size}")),
+            Self::OutOfOrder { location, range, .. } => answer.location(location).header(RANGE, range),
+            Self::Registry(registry::Error::TooManyUploads { .. }) => {
+                answer.header(RETRY_AFTER, TOO_MANY_RETRY.to_string())
+            }
+            Self::Registry(registry::Error::Upstream { retry_after: Some(after), .. }) => {
+                answer.header(RETRY_AFTER, after.as_secs().max(1).to_string())
+            }
+            _ => answer,
+        };
+        answer.into_response()
+    }
+
+    /// What clients are not told.
+    fn log(&self, status: StatusCode) {
+        let Self::Registry(error) = self else { return };
+        if status.is_server_error() {
+            let cause = error.source().map(chain).unwrap_or_default();
+            tracing::error!(%error, cause, "a request failed");
+        }
+    }
+}
+
+fn status(kind: Kind) -> StatusCode {
+    match kind {
+        Kind::NotFound => StatusCode::NOT_FOUND,
+        Kind::Denied => StatusCode::FORBIDDEN,
+        Kind::Invalid => StatusCode::BAD_REQUEST,
+        Kind::OutOfOrder => StatusCode::RANGE_NOT_SATISFIABLE,
+        Kind::Conflict => StatusCode::CONFLICT,
+        Kind::TooMany => StatusCode::TOO_MANY_REQUESTS,
+        Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Kind::TooLong => StatusCode::URI_TOO_LONG,
+        Kind::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+        Kind::Upstream => StatusCode::BAD_GATEWAY,
+        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,71 @@
+//! Manifests (distribution-spec, end-3, end-7 and end-9).
+
+use deltaport_oci::wire::Route;
+use deltaport_oci::{Reference, RepositoryName, Tag};
+use deltaport_registry::{Error, NewManifest};
+use http::StatusCode;
+
+use crate::body::Content;
+use crate::dispatch::Asked;
+use crate::error::Failure;
+use crate::handlers::conditional;
+use crate::request;
+use crate::respond::{Answer, OCI_SUBJECT, OCI_TAG};
+
+/// GET and HEAD. What the client accepts is not asked: the bytes are those that were pushed, or their digest is wrong.
+pub(crate) async fn get(
+    asked: Asked<'_>,
+    name: &RepositoryName,
+    reference: &Reference,
+) -> Result<Answer, Failure> {
+    let manifest = asked.registry().manifest(name, reference).await?;
+    let etag = conditional::etag(&manifest.digest);
+    if conditional::is_known(&asked.request.headers, &etag) {
+        return Ok(Answer::new(StatusCode::NOT_MODIFIED).digest(&manifest.digest).etag(etag));
+    }
+    let content = Content::Whole(manifest.bytes.clone());
+    Ok(Answer::new(StatusCode::OK).digest(&manifest.digest).etag(etag).content(&manifest.media_type, content))
+}
+
+/// PUT, by tag or by digest, with more tags in the query.
+pub(crate) async fn put(
+    asked: Asked<'_>,
+    name: RepositoryName,
+    reference: Reference,
+) -> Result<Answer, Failure> {
+    let limits = &asked.registry().options().limits;
+    // Counted before they are read: a query may be as long as a head.
+    if asked.query.all("tag").take(limits.tags_per_put + 1).count() > limits.tags_per_put {
+        return Err(Error::TooManyTags { limit: limits.tags_per_put }.into());
+    }
+    let parsed: Result<Vec<Tag>, _> = asked.query.all("tag").map(str::parse).collect();
+    let tags = parsed.map_err(Failure::Tag)?;
+    let limit = limits.manifest_bytes;
+    let bytes = asked.payload.all(limit).await?.ok_or(Error::ManifestTooLarge { limit })?;
+    let manifest = NewManifest {
+        reference,
+        tags: tags.clone(),
+        media_type: request::media_type(&asked.request.headers).to_owned(),
+        bytes,
+    };
+    let put = asked.registry().put_manifest(&name, manifest).await?;
+    let location = Route::Manifest(name, Reference::Digest(put.digest));
+    let mut answer = Answer::new(StatusCode::CREATED).location(location).digest(&put.digest);
+    if let Some(subject) = put.subject {
+        answer = answer.header(OCI_SUBJECT, subject.to_string());
+    }
+    for tag in tags {
+        answer = answer.header(OCI_TAG, tag.to_string());
+    }
+    Ok(answer.length(0))
+}
+
+/// DELETE, of a tag or of a manifest.
+pub(crate) async fn delete(
+    asked: Asked<'_>,
+    name: &RepositoryName,
+    reference: &Reference,
+) -> Result<Answer, Failure> {
+    asked.registry().delete_manifest(name, reference).await?;
+    Ok(Answer::new(StatusCode::ACCEPTED).length(0))
+}

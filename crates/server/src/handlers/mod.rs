@@ -1,0 +1,60 @@
+//! One use case of the registry each: read its arguments out of the request, call it, write down its answer.
+//!
+//! Who asks and whether they may has been decided before anything here runs.
+
+mod blobs;
+mod conditional;
+mod deltas;
+pub(crate) mod health;
+mod lists;
+mod manifests;
+mod uploads;
+
+use std::sync::Arc;
+
+use deltaport_oci::wire::Route;
+use http::{Method, Response};
+
+use crate::body::Content;
+use crate::dispatch::Asked;
+use crate::error::Failure;
+use crate::respond::OCI_NAMESPACE;
+
+/// Calls the handler of a route. `namespace` is the registry that the repository stands for, if the client named one.
+pub(crate) async fn call(
+    route: Route,
+    namespace: Option<Arc<str>>,
+    asked: Asked<'_>,
+) -> Result<Response<Content>, Failure> {
+    let method = &asked.request.method;
+    let answer = match route {
+        Route::Base => lists::base(&asked),
+        Route::Blob(name, digest) => match *method {
+            Method::DELETE => blobs::delete(asked, &name, &digest).await?,
+            Method::HEAD => blobs::head(asked, &name, &digest).await?,
+            _ => blobs::get(asked, &name, &digest).await?,
+        },
+        Route::Catalog => lists::catalog(asked).await?,
+        Route::Extensions => lists::extensions(),
+        Route::LayerDelta(name) => deltas::layer(asked, name).await?,
+        Route::Manifest(name, reference) => match *method {
+            Method::DELETE => manifests::delete(asked, &name, &reference).await?,
+            Method::PUT => manifests::put(asked, name, reference).await?,
+            _ => manifests::get(asked, &name, &reference).await?,
+        },
+        Route::Referrers(name, subject) => lists::referrers(asked, name, subject).await?,
+        Route::Tags(name) => lists::tags(asked, name).await?,
+        Route::Upload(name, id) => match *method {
+            Method::DELETE => uploads::cancel(asked, &name, &id).await?,
+            Method::PATCH => uploads::patch(asked, &name, &id).await?,
+            Method::PUT => uploads::put(asked, &name, &id).await?,
+            _ => uploads::status(asked, &name, &id).await?,
+        },
+        Route::Uploads(name) => uploads::post(asked, name).await?,
+    };
+    let answer = match &namespace {
+        Some(namespace) => answer.header(OCI_NAMESPACE, namespace),
+        None => answer,
+    };
+    Ok(answer.into_response())
+}

@@ -1,0 +1,76 @@
+//! What a server is told. Settings are data: every limit has its name here and its key in the configuration.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a [`Server`](crate::Server) is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it listens. Port 0 lets the system choose one.
+    pub listen: SocketAddr,
+    /// Certificate and key; without them it speaks plain HTTP.
+    pub tls: Option<Tls>,
+    /// Whether plain HTTP may be spoken beyond this machine.
+    pub insecure_http: bool,
+    /// The htpasswd file with the users who may log in. Read again when it changes.
+    pub passwords: Option<PathBuf>,
+    /// How much clients may ask for.
+    pub limits: Limits,
+}
+
+/// Where the certificate and its key are. Both are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// A PEM file with the certificate, then those that lead to its root.
+    pub certificate: PathBuf,
+    /// A PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// How much clients may ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest head of a request, in bytes.
+    pub header_bytes: usize,
+    /// How many connections may be open; others wait to be accepted.
+    pub connections: usize,
+    /// How long a TLS handshake, and how long the head of a request may take.
+    pub header_timeout: Duration,
+    /// How long a connection is kept on which nothing is asked.
+    pub idle_timeout: Duration,
+    /// Over which time a transfer that waits for the client must move [`Limits::progress_bytes`].
+    pub progress_interval: Duration,
+    /// How many bytes must move in that time, or the connection is closed.
+    pub progress_bytes: u64,
+    /// How long requests that have begun may take to end after shutdown was asked for.
+    pub shutdown_grace: Duration,
+    /// How many passwords are checked at the same time, each on a whole core.
+    pub password_checks: usize,
+    /// How long a password that was right is taken as right without another check.
+    pub password_memory: Duration,
+    /// How often certificate, key and password file are looked at.
+    pub reload_interval: Duration,
+}
+
+impl Limits {
+    /// What the configuration begins with.
+    pub const DEFAULT: Self = Self {
+        header_bytes: 64 << 10,
+        connections: 1024,
+        header_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(75),
+        progress_interval: Duration::from_secs(30),
+        progress_bytes: 4 << 10,
+        shutdown_grace: Duration::from_secs(30),
+        password_checks: 2,
+        password_memory: Duration::from_secs(60),
+        reload_interval: Duration::from_secs(2),
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}

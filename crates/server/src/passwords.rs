@@ -1,0 +1,175 @@
+//! Logging in: who the users are, and not having to check a password for every request.
+//!
+//! A check takes a whole core for a while, by design, and every request carries the password. So passwords that were
+//! right are remembered for a short time, under a keyed hash, and few are checked at once.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::{hmac, rand};
+use deltaport_trust::Passwords;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::options::Limits;
+use crate::reload::{ReloadError, Watched};
+
+/// How many right passwords are remembered. When there are more, all are forgotten and checked again.
+const MAX_REMEMBERED: usize = 4096;
+
+/// What stands for a user and a password in memory.
+type Mark = [u8; 32];
+
+/// Those who can log in.
+pub(crate) struct Users {
+    passwords: ArcSwap<Passwords>,
+    file: Mutex<File>,
+    remembered: Mutex<HashMap<Mark, Remembered>>,
+    key: hmac::Key,
+    checks: Semaphore,
+    memory: Duration,
+}
+
+struct File {
+    watched: Watched,
+    loaded: Vec<u8>,
+    complaint: Option<String>,
+}
+
+struct Remembered {
+    user: Arc<str>,
+    until: Instant,
+    /// The passwords that it was checked against. Comparing pointers tells whether they were replaced since.
+    passwords: Arc<Passwords>,
+}
+
+impl Users {
+    /// Reads the password file.
+    pub(crate) fn load(path: &Path, limits: &Limits) -> Result<Self, ReloadError> {
+        let mut watched = Watched::new(path);
+        let loaded = watched.read()?;
+        let passwords = parse(&watched, &loaded)?;
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new())
+            .map_err(|_| ReloadError::new(path, "the system has no random numbers"))?;
+        Ok(Self {
+            passwords: ArcSwap::from_pointee(passwords),
+            file: Mutex::new(File { watched, loaded, complaint: None }),
+            remembered: Mutex::default(),
+            key,
+            checks: Semaphore::new(limits.password_checks.max(1)),
+            memory: limits.password_memory,
+        })
+    }
+
+    /// The user, if the password is theirs.
+    pub(crate) async fn check(self: &Arc<Self>, user: &str, password: &str) -> Option<Arc<str>> {
+        let mark = self.mark(user, password);
+        if let Some(user) = self.recall(&mark) {
+            return Some(user);
+        }
+        let _turn = self.checks.acquire().await.ok()?;
+        // Clients begin with several requests at once: the first one's check is enough for all.
+        if let Some(user) = self.recall(&mark) {
+            return Some(user);
+        }
+        let passwords = self.passwords.load_full();
+        let (against, name, word) = (Arc::clone(&passwords), user.to_owned(), password.to_owned());
+        let right = tokio::task::spawn_blocking(move || against.verify(&name, &word)).await.ok()?;
+        right.then(|| self.remember(mark, user.into(), passwords))
+    }
+
+    /// Looks at the password file every `interval` until `stop`.
+    pub(crate) async fn watch(self: Arc<Self>, interval: Duration, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
+            let this = Arc::clone(&self);
+            // A panic there would be a bug that the next look would meet again; there is nothing to clean up.
+            let _looked = tokio::task::spawn_blocking(move || this.look()).await;
+        }
+    }
+
+    fn look(&self) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if !file.watched.may_have_changed() {
+            return;
+        }
+        match file.reload() {
+            Ok(Some(passwords)) => {
+                self.passwords.store(Arc::new(passwords));
+                self.remembered().clear();
+                file.complaint = None;
+                tracing::info!(file = %file.watched.path().display(), "the password file was reloaded");
+            }
+            Ok(None) => file.complaint = None,
+            Err(error) => {
+                let complaint = Some(error.to_string());
+                if file.complaint != complaint {
+                    tracing::warn!(%error, "the password file changed and cannot be used; the old one stays");
+                    file.complaint = complaint;
+                }
+            }
+        }
+    }
+
+    fn mark(&self, user: &str, password: &str) -> Mark {
+        let mut context = hmac::Context::with_key(&self.key);
+        // The length in front keeps "ab" + "c" and "a" + "bc" apart.
+        context.update(&(user.len() as u64).to_le_bytes());
+        context.update(user.as_bytes());
+        context.update(password.as_bytes());
+        let mut mark = Mark::default();
+        mark.copy_from_slice(context.sign().as_ref());
+        mark
+    }
+
+    fn recall(&self, mark: &Mark) -> Option<Arc<str>> {
+        let current = self.passwords.load();
+        let remembered = self.remembered();
+        let found = remembered.get(mark)?;
+        let valid = Arc::ptr_eq(&found.passwords, &current) && Instant::now() < found.until;
+        valid.then(|| Arc::clone(&found.user))
+    }
+
+    fn remember(&self, mark: Mark, user: Arc<str>, passwords: Arc<Passwords>) -> Arc<str> {
+        let now = Instant::now();
+        let mut remembered = self.remembered();
+        if remembered.len() >= MAX_REMEMBERED {
+            remembered.retain(|_, found| now < found.until);
+        }
+        if remembered.len() >= MAX_REMEMBERED {
+            remembered.clear();
+        }
+        let found = Remembered { user: Arc::clone(&user), until: now + self.memory, passwords };
+        remembered.insert(mark, found);
+        user
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, HashMap<Mark, Remembered>> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Users {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Users")
+    }
+}
+
+impl File {
+    fn reload(&mut self) -> Result<Option<Passwords>, ReloadError> {
+        let now = self.watched.read()?;
+        if now == self.loaded {
+            return Ok(None);
+        }
+        let passwords = parse(&self.watched, &now)?;
+        self.loaded = now;
+        Ok(Some(passwords))
+    }
+}
+
+fn parse(file: &Watched, content: &[u8]) -> Result<Passwords, ReloadError> {
+    let text = std::str::from_utf8(content).map_err(|error| ReloadError::new(file.path(), error))?;
+    Passwords::parse(text).map_err(|error| ReloadError::new(file.path(), error))
+}
