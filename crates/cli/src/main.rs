@@ -1,2 +1,7 @@
-//! Being built.
-fn main() {}
+//! The binary `deltaport`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    deltaport::run(std::env::args_os())
+}

@@ -1,0 +1,5 @@
+//! The commands, one file each. A command reads its input, has the work done, and tells the outcome.
+
+pub(crate) mod config;
+pub(crate) mod passwd;
+pub(crate) mod serve;

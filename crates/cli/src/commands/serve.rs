@@ -1,0 +1,127 @@
+//! `deltaport serve`.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use deltaport_server::Server;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::Serve;
+use crate::output::Output;
+use crate::settings::{Overrides, Settings};
+use crate::{logging, wiring};
+
+/// How many files and connections the process asks the system for, at most.
+const OPEN_FILES: u64 = 65_536;
+
+pub(crate) fn run(args: &Serve, output: &mut Output) -> anyhow::Result<ExitCode> {
+    let overrides =
+        Overrides { listen: args.listen, data: args.data.clone(), insecure_http: args.insecure_http };
+    let settings = Settings::load(args.config.as_deref(), &overrides)?;
+    logging::start(&settings.log);
+    raise_open_files();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("deltaport")
+        .build()
+        .context("cannot start threads")?;
+    runtime.block_on(serve(&settings, output))
+}
+
+async fn serve(settings: &Settings, output: &mut Output) -> anyhow::Result<ExitCode> {
+    // Signals first: one that comes while the store opens must not kill what is half done.
+    let stop = stop_on_signals()?;
+    let data = wiring::data_directory(settings)?;
+    let store = wiring::store(settings, &data).await?;
+    let registry = wiring::registry(settings, store.clone())?;
+    let server = wiring::server(settings, registry.clone()).await?;
+
+    let address = server.local_addr();
+    tracing::info!(%address, tls = server.is_tls(), data = %data.display(), version = env!("CARGO_PKG_VERSION"), "listening");
+    output.text(&greeting(&server, &data))?;
+
+    let collector = tokio::spawn({
+        let (registry, stop) = (registry.clone(), stop.clone());
+        async move { registry.collect(stop).await }
+    });
+    let drained = server.run(stop).await;
+    collector.await.context("the collector failed")?;
+    store.close().await.context("cannot close the store")?;
+    tracing::info!(drained, "stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What cancels on the first SIGTERM or SIGINT; a second one ends the process at once.
+fn stop_on_signals() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen to signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to signals")?;
+    tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            let mut next = async || {
+                tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                }
+            };
+            let name = next().await;
+            tracing::info!(
+                signal = name,
+                "stopping: requests that are running may end; once more ends them now"
+            );
+            stop.cancel();
+            let name = next().await;
+            tracing::warn!(signal = name, "ended at once");
+            std::process::exit(1);
+        }
+    });
+    Ok(stop)
+}
+
+/// Raises the soft limit of open files towards the hard one: connections and blobs need one each, and the usual soft
+/// limit of 1024 is for programs that use select(2).
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(OPEN_FILES, |hard| hard.min(OPEN_FILES));
+    if limit.current.is_some_and(|soft| soft < wanted) {
+        limit.current = Some(wanted);
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+        }
+    }
+}
+
+/// What the person who started it wants to know.
+fn greeting(server: &Server, data: &Path) -> String {
+    let address = server.local_addr();
+    let scheme = if server.is_tls() { "https" } else { "http" };
+    let mut text = format!(
+        "deltaport {version} is listening on {scheme}://{address}\nThe data are in {data}\n\n",
+        version = env!("CARGO_PKG_VERSION"),
+        data = data.display()
+    );
+    text.push_str(&first_push(address, server.is_tls()));
+    text.push_str("\nCtrl-C stops it.\n");
+    text
+}
+
+/// How to push a first image from this machine.
+fn first_push(address: SocketAddr, tls: bool) -> String {
+    // Image names cannot contain the brackets of an IPv6 address.
+    let host = match address {
+        SocketAddr::V4(address) if !address.ip().is_unspecified() => address.to_string(),
+        _ => format!("localhost:{}", address.port()),
+    };
+    let (podman, skopeo) = if tls { ("", "") } else { ("--tls-verify=false ", "--dest-tls-verify=false ") };
+    format!(
+        "Push a first image with one of\n  \
+         docker pull debian:stable-slim && docker tag debian:stable-slim {host}/debian && docker push {host}/debian\n  \
+         podman pull debian:stable-slim && podman push {podman}debian:stable-slim {host}/debian\n  \
+         skopeo copy {skopeo}docker://docker.io/library/debian:stable-slim docker://{host}/debian\n"
+    )
+}

@@ -1,0 +1,47 @@
+//! The binary `deltaport`: arguments, settings, wiring and commands.
+//!
+//! It is a library so that tests and fuzz targets can reach the parts; the only thing that a program wants from it is
+//! [`run`]. What things mean is decided in the other crates: here they are read from the command line and the
+//! configuration file, put together, and their outcome is told.
+
+mod args;
+mod commands;
+mod logging;
+mod output;
+pub mod settings;
+mod wiring;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Args, Command};
+use output::Output;
+
+/// Runs the program with these arguments, the first of which is its own name, and returns what it exits with: 0 when
+/// all is well, 1 when something is not, 2 when the arguments make no sense.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::try_parse_from(arguments) {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version come this way too. When not even that can be written there is nobody to tell.
+            let _unheard = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let mut output = Output::standard();
+    let outcome = match args.command {
+        Command::Serve(args) => commands::serve::run(&args, &mut output),
+        Command::Config(args) => commands::config::run(&args, &mut output),
+        Command::Passwd(args) => commands::passwd::run(&args, &mut output),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

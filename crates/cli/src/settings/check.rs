@@ -1,0 +1,113 @@
+//! Whether settings that are each possible make sense together.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use toml_edit::{Item, TableLike};
+
+use super::read::{Reader, start_of, start_of_key};
+use super::{Access, Rule, Settings};
+
+/// Reports what does not go together in `settings`, which were read from `file`.
+pub(super) fn check(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>) {
+    tls(settings, file, reader);
+    access(settings, file, reader);
+    upstreams(settings, file, reader);
+}
+
+fn tls(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>) {
+    let at = start_of_key(file, "tls");
+    match (&settings.tls.certificate, &settings.tls.key) {
+        (Some(_), None) => reader.problem(at, "`tls.certificate` needs `tls.key` beside it".to_owned()),
+        (None, Some(_)) => reader.problem(at, "`tls.key` needs `tls.certificate` beside it".to_owned()),
+        (None, None) if !settings.listen.ip().is_loopback() && !settings.insecure_http => {
+            let message = reachable_without_tls(settings.listen);
+            match file.contains_key("listen") {
+                true => reader.problem(start_of_key(file, "listen"), message),
+                false => reader.problem_nowhere(message),
+            }
+        }
+        _ => {}
+    }
+}
+
+fn reachable_without_tls(listen: SocketAddr) -> String {
+    format!(
+        "other machines can reach {listen}, and without TLS passwords and images would cross the network readable and \
+         changeable. Give [tls] a certificate and a key; or, on a network that is trusted anyway or behind a proxy that \
+         ends TLS, say --insecure-http or insecure_http = true"
+    )
+}
+
+fn access(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>) {
+    let Err(error) = deltaport_trust::Rules::new(settings.access.for_rules()) else { return };
+    let at =
+        file.get("access").and_then(Item::as_table_like).map_or(0, |access| start_of_key(access, "rule"));
+    reader.problem(at, error.to_string());
+}
+
+impl Access {
+    /// What the rules are made of.
+    pub fn for_rules(&self) -> deltaport_trust::Access {
+        deltaport_trust::Access {
+            passwords: self.htpasswd.is_some(),
+            trust_loopback: self.trust_loopback,
+            groups: self.groups.clone(),
+            rules: self.rule.iter().map(Rule::grant).collect(),
+        }
+    }
+}
+
+impl Rule {
+    fn grant(&self) -> deltaport_trust::Rule {
+        deltaport_trust::Rule {
+            repositories: self.repositories.clone(),
+            allow: self.allow.iter().copied().collect(),
+            users: self.users.clone(),
+            groups: self.groups.clone(),
+            logged_in: self.logged_in,
+            anonymous: self.anonymous,
+            local: self.local,
+        }
+    }
+}
+
+fn upstreams(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>) {
+    let mut hosts = BTreeMap::new();
+    let mut default = None;
+    for (index, upstream) in settings.upstream.iter().enumerate() {
+        let at = place_of_upstream(file, index);
+        if let Some(earlier) = hosts.insert(&upstream.host, index) {
+            let message = format!(
+                "upstreams {} and {} have the same `host`, {}",
+                earlier + 1,
+                index + 1,
+                upstream.host
+            );
+            reader.problem(at, message);
+        }
+        if upstream.default && default.replace(index).is_some() {
+            reader.problem(at, "only one upstream can be the `default`".to_owned());
+        }
+        match (&upstream.username, &upstream.password_file) {
+            (Some(_), None) => reader.problem(at, "`username` needs `password_file` beside it".to_owned()),
+            (None, Some(_)) => reader.problem(at, "`password_file` needs `username` beside it".to_owned()),
+            _ => {}
+        }
+        if upstream.ca.is_some() && !upstream.url.starts_with("https://") {
+            reader.problem(at, "`ca` is for https, and `url` is not https".to_owned());
+        }
+    }
+}
+
+/// Where an upstream stands in the file.
+fn place_of_upstream(file: &dyn TableLike, index: usize) -> usize {
+    let table = match file.get("upstream") {
+        Some(Item::ArrayOfTables(array)) => array.get(index).map(|table| table as &dyn TableLike),
+        Some(Item::Value(toml_edit::Value::Array(array))) => {
+            array.get(index).and_then(toml_edit::Value::as_inline_table).map(|table| table as &dyn TableLike)
+        }
+        _ => None,
+    };
+    table.and_then(start_of).unwrap_or_else(|| start_of_key(file, "upstream"))
+}

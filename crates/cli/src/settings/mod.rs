@@ -1,0 +1,297 @@
+//! What an operator can say: the settings, as data.
+//!
+//! They come from a TOML file and the command line. One table (`keys`) lists every key with its type, bounds, default
+//! and meaning; reading, `deltaport config reference` and docs/configuration.md are all made from it. Nothing here
+//! opens the files that settings name, nor constructs anything: that is the wiring's work.
+
+mod check;
+mod key;
+mod keys;
+mod read;
+mod reference;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use deltaport_oci::Platform;
+use deltaport_trust::{Action, Pattern};
+use serde::{Serialize, Serializer};
+
+pub use read::{MAX_FILE_LEN, Overrides, Problem, Problems};
+pub use reference::{Format as ReferenceFormat, reference};
+pub use units::{Size, Span, UnitError};
+
+/// Everything that `deltaport serve` can be told. Made by [`Settings::read`] only, so that the defaults stand in one
+/// place, the table of keys; what its parts implement as `Default` is their being empty.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The directory that holds everything; `None` is the platform's.
+    pub data: Option<PathBuf>,
+    /// Whether plain HTTP is wanted on an address that other machines reach.
+    pub insecure_http: bool,
+    /// How long requests may take to end when the process was asked to stop.
+    pub shutdown_grace: Span,
+    /// Which of the things that a manifest refers to must be here when it is pushed.
+    pub validate: Validate,
+    /// The certificate.
+    pub tls: Tls,
+    /// Who may do what.
+    pub access: Access,
+    /// What is too much.
+    pub limits: Limits,
+    /// What is kept in memory.
+    pub cache: Cache,
+    /// When space is taken back.
+    pub collect: Collect,
+    /// What is written about the run.
+    pub log: Log,
+    /// Where missing things come from.
+    pub upstream: Vec<Upstream>,
+    /// How deltas are made.
+    pub delta: Delta,
+}
+
+impl Settings {
+    /// Nothing at all, for the table of keys to be applied to.
+    fn empty() -> Self {
+        Self {
+            listen: SocketAddr::from(([0; 4], 0)),
+            data: None,
+            insecure_http: false,
+            shutdown_grace: Span::default(),
+            validate: Validate::default(),
+            tls: Tls::default(),
+            access: Access::default(),
+            limits: Limits::default(),
+            cache: Cache::default(),
+            collect: Collect::default(),
+            log: Log::default(),
+            upstream: Vec::new(),
+            delta: Delta::default(),
+        }
+    }
+}
+
+/// Which of the things that a manifest refers to must be in the repository when it is pushed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Validate {
+    /// Nothing: sparse indexes and images are welcome.
+    #[default]
+    None,
+    /// Everything.
+    All,
+    /// The children of an index that are for these platforms, and what every image refers to.
+    Platforms(Vec<Platform>),
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Tls {
+    /// PEM file with the certificate and its chain.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the private key.
+    pub key: Option<PathBuf>,
+}
+
+/// `[access]`
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Access {
+    /// The password file.
+    pub htpasswd: Option<PathBuf>,
+    /// Whether callers on this machine may do everything; `None` depends on the others.
+    pub trust_loopback: Option<bool>,
+    /// The members of each group.
+    pub groups: BTreeMap<String, BTreeSet<String>>,
+    /// The grants.
+    pub rule: Vec<Rule>,
+}
+
+/// `[[access.rule]]`
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Rule {
+    /// Which repositories.
+    #[serde(serialize_with = "as_texts")]
+    pub repositories: Vec<Pattern>,
+    /// What may be done with them.
+    #[serde(serialize_with = "as_texts")]
+    pub allow: Vec<Action>,
+    /// To these users.
+    pub users: BTreeSet<String>,
+    /// To the members of these groups.
+    pub groups: BTreeSet<String>,
+    /// To everyone who has logged in.
+    pub logged_in: bool,
+    /// To everyone.
+    pub anonymous: bool,
+    /// To callers on this machine.
+    pub local: bool,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The largest manifest.
+    pub manifest_size: Size,
+    /// The largest body of a request that uploads a blob, and the largest blob.
+    pub blob_size: Size,
+    /// The most bytes of a request's line and headers.
+    pub header_size: Size,
+    /// The most entries on one page of a list.
+    pub page_size: u64,
+    /// How deep a manifest's JSON may be nested.
+    pub json_depth: u64,
+    /// How many descriptors a manifest may have.
+    pub manifest_references: u64,
+    /// How many tags one push may set.
+    pub tags_per_push: u64,
+    /// How many uploads a caller may have open.
+    pub uploads_per_caller: u64,
+    /// How many connections may be open.
+    pub connections: u64,
+    /// How long a request's headers may take to arrive.
+    pub header_timeout: Span,
+    /// How long a connection may stay open without a request.
+    pub idle_timeout: Span,
+    /// How long a body may stand still.
+    pub stall_timeout: Span,
+    /// How many bytes a second a body has to move on average.
+    pub minimum_rate: Size,
+    /// How many passwords are checked at the same time.
+    pub password_checks: u64,
+    /// How much disk space is left free.
+    pub free_disk: Size,
+}
+
+/// `[cache]`
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Cache {
+    /// Memory for recently served manifests.
+    pub manifests: Size,
+}
+
+/// `[collect]`
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Collect {
+    /// How often.
+    pub interval: Span,
+    /// How long bytes that nothing refers to are kept.
+    pub grace: Span,
+    /// How long an upload that nobody touches is kept.
+    pub upload_expiry: Span,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Log {
+    /// What is important enough.
+    pub level: Level,
+    /// For people or for machines.
+    pub format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// What needs somebody's attention now.
+    Error,
+    /// And what may need it.
+    Warn,
+    /// And every change and every failure.
+    #[default]
+    Info,
+    /// And every request.
+    Debug,
+    /// And everything else.
+    Trace,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object in a line.
+    Json,
+}
+
+/// `[[upstream]]`
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Upstream {
+    /// What it is called in pulls.
+    pub host: String,
+    /// Where it is.
+    pub url: String,
+    /// Whether repositories that name no upstream come from it.
+    pub default: bool,
+    /// The user to log in as.
+    pub username: Option<String>,
+    /// The file that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// PEM file with the certificates to trust besides the system's.
+    pub ca: Option<PathBuf>,
+    /// Other hosts that may give tokens.
+    pub token_hosts: BTreeSet<String>,
+    /// Hosts with private addresses that it may redirect to.
+    pub redirect_hosts: BTreeSet<String>,
+    /// Whether to ask for deltas.
+    pub deltas: Deltas,
+}
+
+/// Whether an upstream is asked for deltas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deltas {
+    /// If it says that it makes them.
+    #[default]
+    Auto,
+    /// Not at all.
+    Never,
+}
+
+/// `[delta]`
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Delta {
+    /// Memory that making or applying one delta may take.
+    pub memory: Size,
+    /// How many are made at the same time.
+    pub jobs: u64,
+    /// How hard the compressor tries.
+    pub level: u64,
+    /// The largest layer that a delta is made for.
+    pub maximum_layer: Size,
+}
+
+impl Serialize for Validate {
+    /// As it is written in the file.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::None => serializer.serialize_str("none"),
+            Self::All => serializer.serialize_str("all"),
+            Self::Platforms(platforms) => as_texts(platforms, serializer),
+        }
+    }
+}
+
+/// A list of things that are written as texts in the file.
+fn as_texts<S: Serializer, T: ToString>(items: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(items.iter().map(ToString::to_string))
+}

@@ -1,0 +1,286 @@
+//! The settings as operators write them, the mistakes they make, and that the table of keys is whole.
+
+use std::path::Path;
+
+use super::*;
+use crate::settings::key::Default as KeyDefault;
+use crate::settings::keys::{RULE, SETTINGS, UPSTREAM};
+use proptest::prelude::*;
+
+fn read(text: &str) -> Result<Settings, Vec<Problem>> {
+    Settings::read(text, Path::new("/etc/deltaport"), &Overrides::default())
+}
+
+fn good(text: &str) -> Settings {
+    read(text).unwrap_or_else(|problems| panic!("{text}\n{problems:#?}"))
+}
+
+#[test]
+fn nothing_said_means_the_defaults() {
+    let settings = good("");
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:5000");
+    assert_eq!(settings.validate, Validate::None);
+    assert_eq!(settings.limits.manifest_size, Size(4 << 20));
+    assert!(
+        settings.upstream.is_empty() && settings.data.is_none() && settings.access.trust_loopback.is_none()
+    );
+}
+
+#[test]
+fn everything_can_be_said() {
+    let settings = good(
+        r#"
+        listen = "[::]:443"
+        data = "data"
+        validate = ["linux/amd64", "linux/arm64/v8"]
+        shutdown_grace = "5s"
+        [tls]
+        certificate = "tls.crt"
+        key = "/keys/tls.key"
+        [access]
+        htpasswd = "htpasswd"
+        trust_loopback = true
+        groups = { dev = ["anna", "bert"] }
+        [[access.rule]]
+        repositories = ["team/**"]
+        allow = ["pull", "push"]
+        groups = ["dev"]
+        [limits]
+        free_disk = "1 GiB"
+        [[upstream]]
+        host = "docker.io"
+        url = "https://registry-1.docker.io/"
+        default = true
+        username = "site7"
+        password_file = "hub.password"
+        deltas = "never"
+        [log]
+        level = "debug"
+        format = "json"
+        "#,
+    );
+    assert_eq!(settings.data.as_deref(), Some(Path::new("/etc/deltaport/data")));
+    assert_eq!(settings.tls.certificate.as_deref(), Some(Path::new("/etc/deltaport/tls.crt")));
+    assert_eq!(settings.tls.key.as_deref(), Some(Path::new("/keys/tls.key")));
+    assert!(matches!(&settings.validate, Validate::Platforms(platforms) if platforms.len() == 2));
+    assert_eq!(settings.access.groups["dev"].len(), 2);
+    assert_eq!(settings.access.rule[0].allow, [Action::Pull, Action::Push]);
+    assert_eq!(settings.upstream[0].url, "https://registry-1.docker.io");
+    assert_eq!((settings.upstream[0].deltas, settings.log.level), (Deltas::Never, Level::Debug));
+    assert_eq!(settings.limits.free_disk, Size(1 << 30));
+}
+
+#[test]
+fn the_command_line_wins() {
+    let overrides = Overrides {
+        listen: Some("127.0.0.1:0".parse().unwrap()),
+        data: Some("here".into()),
+        insecure_http: true,
+    };
+    let text = "listen = \"0.0.0.0:80\"\ndata = \"/there\"";
+    let settings = Settings::read(text, Path::new("/etc"), &overrides).unwrap();
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:0");
+    assert_eq!(settings.data.as_deref(), Some(Path::new("here")));
+    assert!(settings.insecure_http);
+}
+
+#[test]
+fn mistakes_are_told_with_their_place_and_what_is_right() {
+    for (text, line, column, says) in [
+        // Keys.
+        ("lisen = \"127.0.0.1:1\"", 1, 1, "unknown key `lisen`; did you mean `listen`?"),
+        ("\n[limits]\nmanifst_size = \"4MiB\"", 3, 1, "did you mean `limits.manifest_size`?"),
+        ("manifest_size = \"4MiB\"", 1, 1, "did you mean `limits.manifest_size`?"),
+        ("[limit]\nfree_disk = \"1GiB\"", 1, 2, "did you mean `limits`?"),
+        ("fruit = 1", 1, 1, "`deltaport config reference` shows every key"),
+        ("limits.fruit = 1", 1, 8, "unknown key `limits.fruit`"),
+        ("[[upstream]]\nhost = \"a\"\nurl = \"http://a\"\nusernam = \"x\"", 4, 1, "did you mean `username`?"),
+        // Types.
+        ("listen = 5000", 1, 10, "must be an IP address and a port"),
+        ("listen = \":5000\"", 1, 10, "not an IP address and a port"),
+        ("insecure_http = \"yes\"", 1, 17, "must be true or false"),
+        ("limits = 3", 1, 1, "write [limits] above"),
+        ("[upstream]\nhost = \"a\"", 1, 1, "write [[upstream]] with double brackets"),
+        ("[cache]\nmanifests = 16", 2, 13, "must be a size such as"),
+        ("[limits]\npage_size = \"many\"", 2, 13, "must be a whole number from 1 to 100000"),
+        ("access.groups = [\"dev\"]", 1, 17, "is a table"),
+        ("access.groups.dev = \"anna\"", 1, 15, "must be a list of user names"),
+        // Values.
+        ("[limits]\nmanifest_size = \"4KiB\"", 2, 17, "from 64KiB to 64MiB"),
+        ("[limits]\npage_size = 0", 2, 13, "from 1 to 100000"),
+        ("[limits]\npage_size = -1", 2, 13, "from 1 to 100000"),
+        ("shutdown_grace = \"half an hour\"", 1, 18, "must be a time such as \"30s\""),
+        ("[log]\nlevel = \"inf\"", 2, 9, "did you mean \"info\"?"),
+        ("[log]\nformat = \"xml\"", 2, 10, "must be \"text\" or \"json\""),
+        ("validate = \"some\"", 1, 12, "\"some\" is neither"),
+        ("validate = [\"linux\"]", 1, 12, "not a platform"),
+        (
+            "[[access.rule]]\nrepositories = [\"Team/*\"]\nallow = [\"pull\"]\nlocal = true",
+            2,
+            17,
+            "'T' cannot stand",
+        ),
+        ("[[access.rule]]\nrepositories = [\"a\"]\nallow = [\"pul\"]\nlocal = true", 3, 10, "not an action"),
+        ("[[upstream]]\nhost = \"Docker.io\"\nurl = \"http://a\"", 2, 8, "small letters"),
+        ("[[upstream]]\nhost = \"a\"\nurl = \"ftp://a\"", 3, 7, "https:// or http://"),
+        ("[[upstream]]\nhost = \"a\"\nurl = \"https://me:secret@a\"", 3, 7, "password_file"),
+        ("[[upstream]]\nhost = \"a\"\nurl = \"https://a/v2/\"", 3, 7, "only a host and a port"),
+        // What is missing or does not go together.
+        ("[[upstream]]\nhost = \"a\"", 2, 1, "[[upstream]] needs `url`"),
+        ("[tls]\nkey = \"k\"", 1, 2, "`tls.key` needs `tls.certificate`"),
+        ("listen = \"0.0.0.0:5000\"", 1, 1, "other machines can reach 0.0.0.0:5000"),
+        ("[[access.rule]]\nrepositories = [\"a\"]\nallow = [\"pull\"]", 1, 10, "grants to nobody"),
+        (
+            "[access]\nhtpasswd = \"h\"\n[[access.rule]]\nrepositories = [\"a\"]\nallow = [\"pull\"]\ngroups = [\"dev\"]",
+            3,
+            10,
+            "the group \"dev\"",
+        ),
+        (
+            "[[upstream]]\nhost = \"a\"\nurl = \"http://a\"\n[[upstream]]\nhost = \"a\"\nurl = \"http://b\"",
+            5,
+            1,
+            "upstreams 1 and 2 have the same",
+        ),
+        ("[[upstream]]\nhost = \"a\"\nurl = \"http://a\"\nusername = \"u\"", 2, 1, "needs `password_file`"),
+        // Not even TOML.
+        ("listen = ", 1, 10, "this is not TOML"),
+        ("listen = \"a\"\nlisten = \"b\"", 2, 1, "this is not TOML"),
+    ] {
+        let problems = read(text).expect_err(text);
+        let found = &problems[0];
+        assert!(found.message.contains(says), "{text}\n{found:#?}");
+        assert_eq!((found.line, found.column), (Some(line), Some(column)), "{text}\n{found:#?}");
+        assert_eq!(problems.len(), 1, "{text}\n{problems:#?}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let problems =
+        read("lisen = 1\ninsecure_http = 1\n[limits]\npage_size = 0\n[log]\nlevel = \"loud\"").unwrap_err();
+    assert_eq!(problems.iter().map(|problem| problem.line).collect::<Vec<_>>(), [1, 2, 4, 6].map(Some));
+    let many = "x = 1\n".repeat(0) + &(0..500).map(|i| format!("fruit{i} = 1\n")).collect::<String>();
+    assert_eq!(read(&many).unwrap_err().len(), 100);
+}
+
+#[test]
+fn problems_are_written_as_compilers_write_them() {
+    let problems = Problems { file: Some("site.toml".into()), problems: read("lisen = 1").unwrap_err() };
+    assert_eq!(problems.to_string(), "site.toml:1:1: unknown key `lisen`; did you mean `listen`?");
+}
+
+/// The names of all values in JSON, as paths.
+fn leaves(value: &serde_json::Value, path: &str, names: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(fields) if path != "access.groups" => {
+            for (name, value) in fields {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                leaves(value, &path, names);
+            }
+        }
+        _ => {
+            names.insert(path.to_owned());
+        }
+    }
+}
+
+/// The names of the fields of a value.
+fn fields(value: &impl Serialize) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    leaves(&serde_json::to_value(value).unwrap(), "", &mut names);
+    names
+}
+
+#[test]
+fn every_field_has_a_row_and_every_row_a_field() {
+    let rows: BTreeSet<String> = SETTINGS.iter().map(|key| key.name.to_owned()).collect();
+    assert_eq!(fields(&good("")), rows);
+    let rows: BTreeSet<String> = RULE.iter().map(|key| key.name.to_owned()).collect();
+    assert_eq!(fields(&Rule::default()), rows);
+    let rows: BTreeSet<String> = UPSTREAM.iter().map(|key| key.name.to_owned()).collect();
+    assert_eq!(fields(&Upstream::default()), rows);
+}
+
+#[test]
+fn every_default_and_every_example_is_possible() {
+    let rows = SETTINGS.iter().map(|key| (key.name, key.default));
+    for (name, default) in rows.filter(|(name, _)| !matches!(*name, "tls.key" | "tls.certificate")) {
+        let (KeyDefault::Value(value)
+        | KeyDefault::Unset { example: value, .. }
+        | KeyDefault::Required(value)) = default;
+        good(&format!("{name} = {value}"));
+    }
+}
+
+/// The reference with everything in effect: a # and a space is prose, a # alone hides a key.
+fn uncommented(reference: &str) -> String {
+    let shown = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if !rest.starts_with(' ') => format!("{rest}\n"),
+        _ => format!("{line}\n"),
+    };
+    reference.lines().map(shown).collect()
+}
+
+#[test]
+fn the_reference_is_a_configuration() {
+    let text = reference(ReferenceFormat::Toml);
+    let as_shown = serde_json::to_value(good(&text)).unwrap();
+    assert_eq!(as_shown, serde_json::to_value(good("")).unwrap(), "commented out, it says nothing");
+    let settings = good(&uncommented(&text));
+    assert_eq!((settings.upstream.len(), settings.access.rule.len()), (1, 1));
+}
+
+#[test]
+fn what_is_in_effect_can_be_fed_back() {
+    let text =
+        "data = \"/x\"\n[[upstream]]\nhost = \"a\"\nurl = \"http://a\"\n[access]\ngroups = { g = [\"u\"] }";
+    let settings = good(text);
+    let written = toml::to_string(&settings).unwrap();
+    assert_eq!(
+        serde_json::to_value(good(&written)).unwrap(),
+        serde_json::to_value(&settings).unwrap(),
+        "{written}"
+    );
+}
+
+#[test]
+fn the_documentation_is_the_reference() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        written == reference(ReferenceFormat::Markdown),
+        "docs/configuration.md is out of date: run `cargo run -- config reference --markdown > docs/configuration.md`"
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "(?s).{0,200}") {
+        let _ = read(&text);
+    }
+
+    #[test]
+    fn no_value_panics(
+        key in proptest::sample::select(SETTINGS.iter().map(|key| key.name).collect::<Vec<_>>()),
+        value in prop_oneof![
+            Just("{}".to_owned()), Just("[]".to_owned()), Just("[{}]".to_owned()), Just("[1, \"a\"]".to_owned()),
+            any::<i64>().prop_map(|n| n.to_string()), any::<f64>().prop_map(|n| n.to_string()),
+            "\"[ -~&&[^\"\\\\]]{0,20}\"", "[a-z0-9:-]{0,20}", Just("{ a = [\"b\"], c = 1 }".to_owned()),
+        ],
+    ) {
+        let _ = read(&format!("{key} = {value}"));
+        let _ = read(&format!("[[{key}]]\nx = {value}\n[[{key}]]\n"));
+        let _ = read(&format!("[{key}]\nx = {value}"));
+    }
+
+    #[test]
+    fn no_damage_to_the_reference_panics(at in 0..20_000_usize, with in any::<char>()) {
+        let damaged: String = uncommented(&reference(ReferenceFormat::Toml))
+            .chars()
+            .enumerate()
+            .map(|(i, c)| if i == at { with } else { c })
+            .collect();
+        let _ = read(&damaged);
+    }
+}

@@ -1,0 +1,143 @@
+//! The only place where parts are constructed: settings become options, options become parts.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use deltaport_registry::Registry;
+use deltaport_server::{BindError, Server};
+use deltaport_store::{Faults, Store};
+use deltaport_trust::{Passwords, Rules};
+
+use crate::settings::{Settings, Size, Validate};
+
+/// The directory that holds everything.
+pub(crate) fn data_directory(settings: &Settings) -> anyhow::Result<PathBuf> {
+    match &settings.data {
+        Some(data) => Ok(data.clone()),
+        None => directories::ProjectDirs::from("", "", "deltaport")
+            .map(|directories| directories.data_dir().to_owned())
+            .context("there is no home directory to keep the data in; say where with --data DIRECTORY"),
+    }
+}
+
+/// Opens the store.
+pub(crate) async fn store(settings: &Settings, data: &Path) -> anyhow::Result<Store> {
+    let options = deltaport_store::Options {
+        root: data.to_owned(),
+        keep_free: settings.limits.free_disk.0,
+        manifest_cache: bytes(settings.cache.manifests),
+        grace: settings.collect.grace.0,
+        upload_expiry: settings.collect.upload_expiry.0,
+        faults: Faults::none(),
+    };
+    Store::open(options).await.with_context(|| format!("cannot keep data in {}", data.display()))
+}
+
+/// Puts the registry together.
+pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Registry> {
+    let limits = &settings.limits;
+    let options = deltaport_registry::Options {
+        limits: deltaport_registry::Limits {
+            manifest_bytes: bytes(limits.manifest_size),
+            json_depth: count(limits.json_depth),
+            references: count(limits.manifest_references),
+            blob_bytes: limits.blob_size.0,
+            page: count(limits.page_size),
+            uploads_per_caller: count(limits.uploads_per_caller),
+            tags_per_put: count(limits.tags_per_push),
+        },
+        validate: match &settings.validate {
+            Validate::None => deltaport_registry::Validate::None,
+            Validate::All => deltaport_registry::Validate::All,
+            Validate::Platforms(platforms) => deltaport_registry::Validate::Platforms(platforms.clone()),
+        },
+        collect: deltaport_registry::Collect { interval: settings.collect.interval.0 },
+    };
+    let rules = Rules::new(settings.access.for_rules())?;
+    Ok(Registry::new(options, store, rules))
+}
+
+/// Makes the server listen.
+pub(crate) async fn server(settings: &Settings, registry: Registry) -> anyhow::Result<Server> {
+    let limits = &settings.limits;
+    let stall = limits.stall_timeout.0;
+    let options = deltaport_server::Options {
+        listen: settings.listen,
+        tls: match (&settings.tls.certificate, &settings.tls.key) {
+            (Some(certificate), Some(key)) => {
+                Some(deltaport_server::Tls { certificate: certificate.clone(), key: key.clone() })
+            }
+            _ => None,
+        },
+        insecure_http: settings.insecure_http,
+        passwords: settings.access.htpasswd.clone(),
+        limits: deltaport_server::Limits {
+            header_bytes: bytes(limits.header_size),
+            connections: count(limits.connections),
+            header_timeout: limits.header_timeout.0,
+            idle_timeout: limits.idle_timeout.0,
+            progress_interval: stall,
+            // Standing still is too slow even where no rate is demanded.
+            progress_bytes: limits.minimum_rate.0.saturating_mul(stall.as_secs()).max(1),
+            shutdown_grace: settings.shutdown_grace.0,
+            password_checks: count(limits.password_checks),
+            ..deltaport_server::Limits::DEFAULT
+        },
+    };
+    Server::bind(options, registry).await.map_err(explain)
+}
+
+/// What to do about an address that cannot be listened on.
+fn explain(error: BindError) -> anyhow::Error {
+    let BindError::Listen { address, source } = &error else { return error.into() };
+    let port = address.port();
+    let advice = match source.kind() {
+        ErrorKind::AddrInUse => format!(
+            "something else listens there. `ss -ltnp 'sport = :{port}'` shows what; often it is another deltaport or \
+             registry. Stop it, or take another port: `deltaport serve --listen {}:{}`",
+            address.ip(),
+            port.checked_add(1).unwrap_or(5000)
+        ),
+        ErrorKind::PermissionDenied => format!(
+            "ports below 1024 are for root. Take a higher one, or allow it: `setcap cap_net_bind_service=+ep \
+             $(command -v deltaport)`, or AmbientCapabilities=CAP_NET_BIND_SERVICE in a systemd unit (port {port})"
+        ),
+        ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address. `ip address` shows its own".to_owned()
+        }
+        _ => return error.into(),
+    };
+    anyhow!("cannot listen on {address}: {advice}")
+}
+
+/// What is wrong with the files that settings name, as far as looking at them tells. Nothing is kept of them.
+pub(crate) fn files_that_cannot_be_used(settings: &Settings) -> Vec<anyhow::Error> {
+    let mut errors = Vec::new();
+    if let Some(path) = &settings.access.htpasswd {
+        errors.extend(passwords(path).err());
+    }
+    let tls = [settings.tls.certificate.as_ref(), settings.tls.key.as_ref()];
+    let upstreams =
+        settings.upstream.iter().flat_map(|upstream| [upstream.password_file.as_ref(), upstream.ca.as_ref()]);
+    for path in tls.into_iter().chain(upstreams).flatten() {
+        errors.extend(
+            std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display())).err(),
+        );
+    }
+    errors
+}
+
+fn passwords(path: &Path) -> anyhow::Result<Passwords> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Passwords::parse(&text).with_context(|| format!("cannot use {}", path.display()))
+}
+
+/// A size in memory. The table of keys allows none that a 64-bit machine could not have; a smaller one gets its most.
+fn bytes(size: Size) -> usize {
+    usize::try_from(size.0).unwrap_or(usize::MAX)
+}
+
+fn count(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
