@@ -1,5 +1,7 @@
 //! The commands that end by themselves, as the real binary runs them.
 
+#![allow(clippy::unwrap_used)] // the helpers of tests fail as tests do
+
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
