@@ -28,8 +28,9 @@ pub(crate) enum Command {
 /// keeps its data in the platform's data directory. It prints where it listens, where the data are and how to push.
 ///
 /// SIGTERM and SIGINT (Ctrl-C) stop it: requests that are running may end within `shutdown_grace`, a second signal ends
-/// it at once. Nothing that was acknowledged is lost either way.
-#[derive(Debug, clap::Args)]
+/// it at once. Nothing that was acknowledged is lost either way. SIGHUP has it read the access rules again; certificates
+/// and passwords are read again by themselves.
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Serve {
     /// Where to listen, as address and port; port 0 takes any free one [default: 127.0.0.1:5000]
     #[arg(long, value_name = "ADDRESS")]

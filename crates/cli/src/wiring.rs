@@ -54,8 +54,12 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
         },
         collect: deltaport_registry::Collect { interval: settings.collect.interval.0 },
     };
-    let rules = Rules::new(settings.access.for_rules())?;
-    Ok(Registry::new(options, store, rules))
+    Ok(Registry::new(options, store, rules(settings)?))
+}
+
+/// Makes the access rules.
+pub(crate) fn rules(settings: &Settings) -> anyhow::Result<Rules> {
+    Ok(Rules::new(settings.access.for_rules())?)
 }
 
 /// Makes the server listen.

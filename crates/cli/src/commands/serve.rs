@@ -5,22 +5,21 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use deltaport_registry::Registry;
 use deltaport_server::Server;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Serve;
 use crate::output::Output;
-use crate::settings::{Overrides, Settings};
+use crate::settings::{Overrides, Problems, Settings};
 use crate::{logging, wiring};
 
 /// How many files and connections the process asks the system for, at most.
 const OPEN_FILES: u64 = 65_536;
 
 pub(crate) fn run(args: &Serve, output: &mut Output) -> anyhow::Result<ExitCode> {
-    let overrides =
-        Overrides { listen: args.listen, data: args.data.clone(), insecure_http: args.insecure_http };
-    let settings = Settings::load(args.config.as_deref(), &overrides)?;
+    let settings = read_settings(args)?;
     logging::start(&settings.log);
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -28,10 +27,16 @@ pub(crate) fn run(args: &Serve, output: &mut Output) -> anyhow::Result<ExitCode>
         .thread_name("deltaport")
         .build()
         .context("cannot start threads")?;
-    runtime.block_on(serve(&settings, output))
+    runtime.block_on(serve(args, &settings, output))
 }
 
-async fn serve(settings: &Settings, output: &mut Output) -> anyhow::Result<ExitCode> {
+fn read_settings(args: &Serve) -> Result<Settings, Problems> {
+    let overrides =
+        Overrides { listen: args.listen, data: args.data.clone(), insecure_http: args.insecure_http };
+    Settings::load(args.config.as_deref(), &overrides)
+}
+
+async fn serve(args: &Serve, settings: &Settings, output: &mut Output) -> anyhow::Result<ExitCode> {
     // Signals first: one that comes while the store opens must not kill what is half done.
     let stop = stop_on_signals()?;
     let data = wiring::data_directory(settings)?;
@@ -47,6 +52,7 @@ async fn serve(settings: &Settings, output: &mut Output) -> anyhow::Result<ExitC
         let (registry, stop) = (registry.clone(), stop.clone());
         async move { registry.collect(stop).await }
     });
+    reload_on_hangup(args.clone(), settings, registry)?;
     let drained = server.run(stop).await;
     collector.await.context("the collector failed")?;
     store.close().await.context("cannot close the store")?;
@@ -80,6 +86,33 @@ fn stop_on_signals() -> anyhow::Result<CancellationToken> {
         }
     });
     Ok(stop)
+}
+
+/// Reads the rules again on SIGHUP. What else is in the configuration takes a restart; certificates and passwords take
+/// not even a signal.
+fn reload_on_hangup(args: Serve, started_with: &Settings, registry: Registry) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen to signals")?;
+    let htpasswd = started_with.access.htpasswd.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match read_settings(&args) {
+                Ok(settings) if settings.access.htpasswd != htpasswd => {
+                    tracing::warn!(
+                        "another password file takes a restart; the access rules stay as they were"
+                    );
+                }
+                Ok(settings) => match wiring::rules(&settings) {
+                    Ok(rules) => {
+                        registry.set_rules(rules);
+                        tracing::info!("the access rules were read again");
+                    }
+                    Err(error) => tracing::warn!(%error, "the access rules stay as they were"),
+                },
+                Err(problems) => tracing::warn!(%problems, "the access rules stay as they were"),
+            }
+        }
+    });
+    Ok(())
 }
 
 /// Raises the soft limit of open files towards the hard one: connections and blobs need one each, and the usual soft
@@ -124,4 +157,26 @@ fn first_push(address: SocketAddr, tls: bool) -> String {
          podman pull debian:stable-slim && podman push {podman}debian:stable-slim {host}/debian\n  \
          skopeo copy {skopeo}docker://docker.io/library/debian:stable-slim docker://{host}/debian\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_push_names_a_host_that_clients_accept() {
+        for (address, host) in [
+            ("127.0.0.1:5000", "127.0.0.1:5000/debian"),
+            ("10.1.2.3:443", "10.1.2.3:443/debian"),
+            ("0.0.0.0:5000", "localhost:5000/debian"),
+            ("[::1]:5000", "localhost:5000/debian"),
+            ("[::]:5000", "localhost:5000/debian"),
+        ] {
+            for tls in [true, false] {
+                let text = first_push(address.parse().unwrap(), tls);
+                assert!(text.lines().skip(1).all(|line| line.ends_with(host)), "{address}\n{text}");
+                assert_eq!(text.contains("tls-verify=false"), !tls, "{text}");
+            }
+        }
+    }
 }

@@ -267,8 +267,9 @@ pub(super) const SETTINGS: &[Key<Settings>] = &[
     Key {
         name: "delta.memory",
         slot: Slot::Size(|s| &mut s.delta.memory, Size(16 * MIB)..=Size(64 * GIB)),
-        default: Default::Value("\"512MiB\""),
-        about: "Memory that making or applying one delta may take.",
+        default: Default::Value("\"1GiB\""),
+        about: "Memory that making or applying one delta may take: both layers, uncompressed, have to fit in. Layers for \
+                which it is not enough are fetched whole.",
     },
     Key {
         name: "delta.jobs",
@@ -278,15 +279,15 @@ pub(super) const SETTINGS: &[Key<Settings>] = &[
     },
     Key {
         name: "delta.level",
-        slot: Slot::Count(|s| &mut s.delta.level, 1..=22),
-        default: Default::Value("19"),
+        slot: Slot::Count(|s| &mut s.delta.level, 5..=12),
+        default: Default::Value("9"),
         about: "How hard the compressor of a delta tries, from fast to small. A delta is made once and sent often.",
     },
     Key {
         name: "delta.maximum_layer",
         slot: Slot::Size(|s| &mut s.delta.maximum_layer, Size(MIB)..=Size(64 * GIB)),
         default: Default::Value("\"2GiB\""),
-        about: "The largest layer, uncompressed, that a delta is made for.",
+        about: "The largest layer, as it is stored, that a delta is made or asked for.",
     },
 ];
 
