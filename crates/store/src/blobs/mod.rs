@@ -1,0 +1,100 @@
+//! Bytes by digest: files that are written once, under a name that their content proves.
+
+pub(crate) mod place;
+pub(crate) mod pool;
+mod stream;
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use deltaport_oci::wire::ByteRange;
+use deltaport_oci::{Algorithm, Digest};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::core::Core;
+use crate::error::Result;
+use crate::staging::Staging;
+
+pub(crate) use place::put_manifest;
+use pool::Pool;
+pub use stream::BlobStream;
+
+/// Bytes by digest.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    core: Arc<Core>,
+}
+
+impl Blobs {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
+    /// Opens the bytes of `digest`; `None` when they are not here. Asks no repository: callers check the link first.
+    pub async fn open(&self, digest: &Digest) -> Result<Option<Blob>> {
+        let path = self.core.layout.blob(digest);
+        let opened = self
+            .core
+            .blocking(move || match File::open(&path) {
+                Ok(file) => Ok(Some((file.metadata()?.len(), file))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error.into()),
+            })
+            .await?;
+        Ok(opened.map(|(size, file)| Blob::new(&self.core, Arc::new(file), Size::Known(size))))
+    }
+
+    /// A new place for bytes whose digest is not yet proven; gone when dropped before [`Store::commit`].
+    ///
+    /// [`Store::commit`]: crate::Store::commit
+    pub async fn stage(&self, algorithm: Algorithm) -> Result<Staging> {
+        Staging::begin(&self.core, algorithm).await
+    }
+}
+
+/// An open blob; cheap to clone, usable while the blob is collected.
+#[derive(Clone, Debug)]
+pub struct Blob {
+    file: Arc<File>,
+    size: Size,
+    pool: Arc<Pool>,
+    runtime: Handle,
+}
+
+/// How large an open blob is.
+#[derive(Clone, Debug)]
+pub(crate) enum Size {
+    Known(u64),
+    /// It is still being written; so much of it is there.
+    Growing(watch::Receiver<u64>),
+}
+
+impl Blob {
+    pub(crate) fn new(core: &Core, file: Arc<File>, size: Size) -> Self {
+        Self { file, size, pool: Arc::clone(&core.pool), runtime: core.runtime.clone() }
+    }
+
+    /// Its size in bytes; of one that is still being written ([`Staging::reader`]), how much of it can be read now.
+    pub fn size(&self) -> u64 {
+        match &self.size {
+            Size::Known(size) => *size,
+            Size::Growing(size) => *size.borrow(),
+        }
+    }
+
+    /// Streams part of it in chunks of up to 256 KiB, one read ahead of the consumer, through pooled buffers. Pages
+    /// that are in memory are read at once, others on a blocking thread.
+    ///
+    /// A range that reaches behind [`Blob::size`] ends in [`io::ErrorKind::UnexpectedEof`].
+    pub fn read(&self, range: ByteRange) -> BlobStream {
+        BlobStream::new(Arc::clone(&self.file), Arc::clone(&self.pool), self.runtime.clone(), range)
+    }
+
+    /// The file itself for positioned, blocking reads (the delta engine on its worker thread). The cursor of the handle
+    /// is shared with every other: seek and plain `read` have no meaning.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+}

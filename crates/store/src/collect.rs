@@ -1,0 +1,183 @@
+//! The collector: looks at what may have become unreferenced, and removes what is.
+//!
+//! It goes through the review queue in small steps and holds nothing between them. A link is decided in one
+//! transaction. Bytes are decided in one transaction that forgets them, and their file goes after it, under the lock
+//! that whoever puts the same bytes in their place takes too; their entry leaves the queue last, so that after a crash
+//! the file is found again.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use deltaport_oci::Digest;
+
+use crate::core::Core;
+use crate::error::Result;
+use crate::names::review::{self, Entry, Kind, Verdict};
+use crate::names::{database, milliseconds, sessions};
+use crate::uploads::Turn;
+use crate::{disk, faults};
+
+/// How many entries one step looks at.
+const STEP: usize = 64;
+
+/// What one run of the collector did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Blobs removed.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Links from repositories to unreferenced blobs that were removed.
+    pub links: u64,
+    /// Abandoned uploads that were removed.
+    pub uploads: u64,
+}
+
+/// One run, as of `now`.
+pub(crate) async fn collect(core: Arc<Core>, now: SystemTime) -> Result<Collected> {
+    let _alone = core.collecting.lock().await;
+    let mut collected = Collected { uploads: expire_uploads(&core, now).await?, ..Collected::default() };
+    let until =
+        milliseconds(now - core.grace.min(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()));
+    let mut last = None;
+    while let Some(entries) = due(&core, Kind::Links, until, last).await? {
+        last = entries.last().copied();
+        collected.links += review_links(&core, entries).await?;
+    }
+    let mut last = None;
+    while let Some(entries) = due(&core, Kind::Bytes, until, last).await? {
+        last = entries.last().copied();
+        review_bytes(&core, entries, &mut collected).await?;
+    }
+    compact_journal(&core, JOURNAL_SLACK).await?;
+    Ok(collected)
+}
+
+/// The next step's entries; `None` at the end of the queue.
+async fn due(core: &Core, kind: Kind, until: i64, last: Option<Entry>) -> Result<Option<Vec<Entry>>> {
+    let entries = core.database.read(move |names| review::due(names, kind, until, last, STEP)).await?;
+    Ok(Some(entries).filter(|entries| !entries.is_empty()))
+}
+
+async fn review_links(core: &Core, entries: Vec<Entry>) -> Result<u64> {
+    core.database
+        .change(move |tx| {
+            let mut removed = 0;
+            for entry in &entries {
+                removed += u64::from(review::decide_link(tx, entry)?);
+            }
+            Ok(removed)
+        })
+        .await
+}
+
+async fn review_bytes(core: &Arc<Core>, entries: Vec<Entry>, collected: &mut Collected) -> Result<()> {
+    let guards = core.locks.all(entries.iter().map(|entry| &entry.digest)).await;
+    let doomed = core
+        .database
+        .change(move |tx| {
+            let mut doomed = Vec::new();
+            for entry in entries {
+                if let Verdict::Remove(size) = review::decide_bytes(tx, &entry)? {
+                    doomed.push((entry, size));
+                }
+            }
+            Ok(doomed)
+        })
+        .await?;
+    if doomed.is_empty() {
+        return Ok(());
+    }
+    let removing = Arc::clone(core);
+    let digests: Vec<Digest> = doomed.iter().map(|(entry, _)| entry.digest).collect();
+    core.blocking(move || remove_files(&removing, &digests)).await?;
+    drop(guards);
+    collected.blobs += doomed.len() as u64;
+    collected.bytes += doomed.iter().filter_map(|(_, size)| *size).sum::<u64>();
+    core.database
+        .change(move |tx| {
+            for (entry, _) in &doomed {
+                review::settle(tx, entry)?;
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// Removes the files of blobs whose rows are gone, durably.
+fn remove_files(core: &Core, digests: &[Digest]) -> Result<()> {
+    let mut directories = std::collections::BTreeSet::new();
+    for digest in digests {
+        core.faults.at(faults::COLLECT_UNLINK)?;
+        let path = core.layout.blob(digest);
+        if disk::remove_if_there(&path)? {
+            directories.extend(path.parent().map(ToOwned::to_owned));
+        }
+        core.faults.at(faults::COLLECT_UNLINKED)?;
+    }
+    for directory in directories {
+        disk::sync_directory(&directory)?;
+    }
+    Ok(())
+}
+
+/// Ends uploads that nobody has touched for long.
+async fn expire_uploads(core: &Arc<Core>, now: SystemTime) -> Result<u64> {
+    let before = milliseconds(now.checked_sub(core.upload_expiry).unwrap_or(SystemTime::UNIX_EPOCH));
+    let (mut ended, mut last) = (0, String::new());
+    loop {
+        let ids = core
+            .database
+            .read({
+                let last = last.clone();
+                move |names| sessions::expired(names, before, &last, STEP)
+            })
+            .await?;
+        let Some(end) = ids.last() else { return Ok(ended) };
+        last = end.clone();
+        for id in ids {
+            let Some(turn) = Turn::take(core, &id) else { continue };
+            let name = id.clone();
+            if core.database.change(move |tx| sessions::expire(tx, &name, before)).await? {
+                crate::uploads::remove_file(core, &id).await?;
+                ended += 1;
+            }
+            drop(turn);
+        }
+    }
+}
+
+/// How much larger than when it was last compacted the journal may be, besides three times that size, in bytes.
+const JOURNAL_SLACK: u64 = 16 << 20;
+
+/// Writes the journal anew when most of it is history. Changes go on meanwhile: they stand behind the mark from which
+/// the old journal's lines are copied.
+pub(crate) async fn compact_journal(core: &Arc<Core>, slack: u64) -> Result<()> {
+    let mark = core.database.journal(|journal| journal.mark()).await?;
+    let base = core.database.read(database::journal_base).await?;
+    if mark.len < 4 * base + slack {
+        return Ok(());
+    }
+    let layout = core.layout.clone();
+    let snapshot = core
+        .database
+        .read(move |names| {
+            // One statement after another would see different states.
+            names.execute_batch("BEGIN")?;
+            let written = database::snapshot(&layout, names, mark.last);
+            names.execute_batch("ROLLBACK")?;
+            let file = written?;
+            file.sync_all()?;
+            Ok(file)
+        })
+        .await?;
+    let layout = core.layout.clone();
+    let base = core
+        .database
+        .journal(move |journal| {
+            let base = snapshot.metadata()?.len();
+            journal.replace(&layout, snapshot, mark).map(|()| base)
+        })
+        .await??;
+    core.database.change(move |tx| database::set_journal_base(tx.connection, base)).await
+}

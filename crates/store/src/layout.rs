@@ -1,0 +1,159 @@
+//! Every path of a data directory. No other file joins paths.
+//!
+//! ```text
+//! <root>/
+//!   lock                       flock(2) of the process that has the store open; its process id, for people
+//!   names.db, -wal, -shm       SQLite: repositories, manifests, tags, links, uploads, the collector's queue
+//!   names.db.old-<time>        a database that `rebuild` set aside
+//!   journal                    append-only log of every change of names, one JSON object per line
+//!   journal.new                a compacted journal before it takes the place of the old one
+//!   blobs/<algorithm>/<ab>/<abcd…>   content-addressed bytes, manifests included; read-only, never rewritten
+//!   staging/<random>           bytes whose digest is not yet proven; removed when the store opens
+//!   staging/commit.<algorithm>.<hex> marker: a blob of this digest may lie in blobs/ without a row in names.db
+//!   uploads/<id>               bytes of an upload in progress
+//!   quarantine/                what a check put aside: damaged blobs, journals and databases
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use deltaport_oci::{Algorithm, Digest};
+
+/// Where things are in one data directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    root: PathBuf,
+}
+
+const MARKER: &str = "commit.";
+
+impl Layout {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The directories that exist in every store.
+    pub(crate) fn directories(&self) -> [PathBuf; 6] {
+        [
+            self.blobs(),
+            self.blobs().join(Algorithm::Sha256.as_str()),
+            self.blobs().join(Algorithm::Sha512.as_str()),
+            self.staging(),
+            self.uploads(),
+            self.quarantine(),
+        ]
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.root.join("names.db")
+    }
+
+    /// A database while `rebuild` fills it.
+    pub(crate) fn new_database(&self) -> PathBuf {
+        self.root.join("names.db.new")
+    }
+
+    /// Where `rebuild` sets the old database aside, with the suffixes that SQLite gives to its companions.
+    pub(crate) fn old_database(&self, stamp: u64) -> PathBuf {
+        self.root.join(format!("names.db.old-{stamp}"))
+    }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
+    pub(crate) fn new_journal(&self) -> PathBuf {
+        self.root.join("journal.new")
+    }
+
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        let mut path = self.root.join("blobs");
+        path.push(digest.algorithm().as_str());
+        path.push(&hex[..2]);
+        path.push(hex);
+        path
+    }
+
+    /// The digest that a file of `blobs/` is named after; `None` for a name that the store did not give.
+    pub(crate) fn digest_of(&self, path: &Path) -> Option<Digest> {
+        let hex = path.file_name()?.to_str()?;
+        let algorithm = path.parent()?.parent()?.file_name()?.to_str()?;
+        let digest: Digest = format!("{algorithm}:{hex}").parse().ok()?;
+        (self.blob(&digest) == path).then_some(digest)
+    }
+
+    pub(crate) fn staging(&self) -> PathBuf {
+        self.root.join("staging")
+    }
+
+    pub(crate) fn staged(&self, random: &str) -> PathBuf {
+        self.staging().join(random)
+    }
+
+    pub(crate) fn marker(&self, digest: &Digest) -> PathBuf {
+        self.staging().join(format!("{MARKER}{}.{}", digest.algorithm(), digest.hex()))
+    }
+
+    /// The digest that a marker is about; `None` for any other file of `staging/`.
+    pub(crate) fn marked(path: &Path) -> Option<Digest> {
+        let (algorithm, hex) = path.file_name()?.to_str()?.strip_prefix(MARKER)?.split_once('.')?;
+        format!("{algorithm}:{hex}").parse().ok()
+    }
+
+    pub(crate) fn uploads(&self) -> PathBuf {
+        self.root.join("uploads")
+    }
+
+    /// `id` must be one that the store made, or one that [`is_upload_id`] accepts.
+    pub(crate) fn upload(&self, id: &str) -> PathBuf {
+        self.uploads().join(id)
+    }
+
+    pub(crate) fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+}
+
+/// Whether `id` has the form of an upload's identifier: 32 lower-case hexadecimal characters. Anything else never
+/// becomes part of a path.
+pub(crate) fn is_upload_id(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        let layout = Layout::new(Path::new("/data"));
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let digest = Digest::of(algorithm, b"x");
+            assert_eq!(layout.digest_of(&layout.blob(&digest)), Some(digest));
+            assert_eq!(Layout::marked(&layout.marker(&digest)), Some(digest));
+            assert_eq!(Layout::marked(&layout.blob(&digest)), None);
+        }
+        assert_eq!(layout.digest_of(Path::new("/data/blobs/sha256/ab/abc")), None);
+        assert_eq!(layout.digest_of(Path::new("/data/blobs/README")), None);
+    }
+
+    #[test]
+    fn upload_identifiers_are_not_paths() {
+        assert!(is_upload_id(&"0f".repeat(16)));
+        for bad in ["", "..", "../../../../../../../../../etc/pa", &"0F".repeat(16), &"0f".repeat(17)] {
+            assert!(!is_upload_id(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Rows of blobs and of the repositories that hold them.
+
+use deltaport_oci::{Descriptor, Digest, RepositoryName};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::{Stale, Tx, column, repositories, size_column};
+use crate::error::Result;
+use crate::journal::Change;
+
+/// How many references are looked at for one layer that is wanted, before the search for recent layers ends.
+const LOOKS_PER_LAYER: usize = 64;
+
+/// The size of a blob, if the repository holds it.
+pub(crate) fn size(
+    connection: &Connection,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<Option<u64>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT size FROM repository_blob JOIN blob USING (digest)
+         WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND digest = ?2",
+    )?;
+    Ok(statement
+        .query_row(params![repository.as_str(), digest.to_string()], |row| size_column(row, 0))
+        .optional()?)
+}
+
+/// Repositories that hold a blob, in the order in which they came into being.
+pub(crate) fn holders(connection: &Connection, digest: &Digest, limit: usize) -> Result<Vec<RepositoryName>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT name FROM repository_blob JOIN repository ON id = repository
+         WHERE digest = ?1 ORDER BY repository LIMIT ?2",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![digest.to_string(), limit], |row| column(row, 0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Writes down that the bytes of `digest` are here, which they must be, durably.
+pub(crate) fn ensure(tx: &Tx<'_>, digest: &Digest, size: u64) -> Result<()> {
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO blob (digest, size, created) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![digest.to_string(), size.cast_signed(), tx.now])?;
+    Ok(())
+}
+
+/// Links a blob whose bytes are here into a repository; a link that is there becomes younger, so that the collector
+/// leaves it to whoever is pushing.
+pub(crate) fn link(tx: &mut Tx<'_>, repository: &RepositoryName, digest: &Digest) -> Result<()> {
+    let repository_id = repositories::ensure(tx, repository)?;
+    let known = is_linked(tx.connection, repository_id, digest)?;
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO repository_blob (repository, digest, linked) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET linked = excluded.linked",
+        )?
+        .execute(params![repository_id, digest.to_string(), tx.now])?;
+    if !known {
+        tx.log(&Change::Link { repository: repository.clone(), digest: *digest })?;
+    }
+    Ok(())
+}
+
+/// Whether a repository holds a blob.
+pub(crate) fn is_linked(connection: &Connection, repository: i64, digest: &Digest) -> Result<bool> {
+    let mut statement =
+        connection.prepare_cached("SELECT 1 FROM repository_blob WHERE repository = ?1 AND digest = ?2")?;
+    Ok(statement.exists(params![repository, digest.to_string()])?)
+}
+
+/// Whether any repository holds a blob.
+pub(crate) fn is_held(connection: &Connection, digest: &Digest) -> Result<bool> {
+    let mut statement = connection.prepare_cached("SELECT 1 FROM repository_blob WHERE digest = ?1")?;
+    Ok(statement.exists([digest.to_string()])?)
+}
+
+/// Removes a link and what was known about deltas from, to and in the blob; `false` when there was none.
+pub(crate) fn unlink(tx: &mut Tx<'_>, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
+    let Some(repository_id) = repositories::find(tx.connection, repository)? else { return Ok(false) };
+    let deleted = tx
+        .connection
+        .prepare_cached("DELETE FROM repository_blob WHERE repository = ?1 AND digest = ?2")?
+        .execute(params![repository_id, digest.to_string()])?;
+    if deleted == 0 {
+        return Ok(false);
+    }
+    tx.log(&Change::Unlink { repository: repository.clone(), digest: *digest })?;
+    tx.stale(Stale::Blob(repository.clone(), *digest));
+    super::deltas::forget(tx, repository, repository_id, digest)?;
+    repositories::drop_if_empty(tx, repository_id)?;
+    Ok(true)
+}
+
+/// Layers that the repository holds, those of the most recently stored manifests first, each once.
+pub(crate) fn recent_layers(
+    connection: &Connection,
+    repository: &RepositoryName,
+    limit: usize,
+) -> Result<Vec<Descriptor>> {
+    let Some(id) = repositories::find(connection, repository)? else { return Ok(Vec::new()) };
+    let mut statement = connection.prepare_cached(
+        "SELECT reference.digest, reference.media_type, reference.size
+         FROM manifest CROSS JOIN reference ON reference.manifest = manifest.id
+         WHERE manifest.repository = ?1 AND kind = 'layer' AND present = 1
+         ORDER BY pushed DESC, manifest.id DESC LIMIT ?2",
+    )?;
+    let looks = i64::try_from(limit.saturating_mul(LOOKS_PER_LAYER)).unwrap_or(i64::MAX);
+    let mut rows = statement.query(params![id, looks])?;
+    let mut seen = std::collections::HashSet::new();
+    let mut layers = Vec::new();
+    while layers.len() < limit {
+        let Some(row) = rows.next()? else { break };
+        let digest: Digest = column(row, 0)?;
+        if seen.insert(digest) {
+            layers.push(Descriptor {
+                media_type: row.get(1)?,
+                digest,
+                size: size_column(row, 2)?,
+                urls: Vec::new(),
+                artifact_type: None,
+                platform: None,
+                annotations: std::collections::BTreeMap::new(),
+            });
+        }
+    }
+    Ok(layers)
+}

@@ -1,0 +1,239 @@
+//! The database file: how it is opened, read beside the writer, and closed.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
+
+use super::cache::Cache;
+use super::schema;
+use super::writer::{Tx, Writer};
+use crate::disk;
+use crate::error::{Error, Result};
+use crate::faults::Faults;
+use crate::journal::{self, Journal};
+use crate::layout::Layout;
+
+/// How many connections read at a time.
+const READERS: usize = 4;
+
+/// The open database.
+pub(crate) struct Database {
+    writer: Writer,
+    readers: Arc<Readers>,
+    pub(crate) cache: Arc<Cache>,
+}
+
+struct Readers {
+    idle: Mutex<Vec<Connection>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Database {
+    /// Opens the database and the journal, and brings the journal up to date. Blocks. `prepare` works on the database
+    /// before anybody else does; `keep` is held until the last change is written.
+    pub(crate) fn open(
+        layout: &Layout,
+        faults: &Faults,
+        manifest_cache: usize,
+        prepare: impl FnOnce(&Connection) -> Result<()>,
+        keep: impl Send + 'static,
+    ) -> Result<Self> {
+        let connection = connect(layout)?;
+        let journal = join_journal(layout, &connection, faults)?;
+        prepare(&connection)?;
+        let idle = (0..READERS).map(|_| read_only(&layout.database())).collect::<Result<_>>()?;
+        let readers =
+            Arc::new(Readers { idle: Mutex::new(idle), permits: Arc::new(Semaphore::new(READERS)) });
+        let cache = Arc::new(Cache::new(manifest_cache));
+        let writer = Writer::start(connection, journal, Arc::clone(&cache), faults.clone(), keep)?;
+        Ok(Self { writer, readers, cache })
+    }
+
+    /// Asks the database, on a blocking thread, as of the last commit.
+    pub(crate) async fn read<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.readers.permits).acquire_owned().await.map_err(|_| Error::closed())?;
+        let readers = Arc::clone(&self.readers);
+        tokio::task::spawn_blocking(move || {
+            let connection = lock(&readers.idle).pop().ok_or_else(Error::closed)?;
+            let result = work(&connection);
+            lock(&readers.idle).push(connection);
+            drop(permit);
+            result
+        })
+        .await?
+    }
+
+    /// Changes names; see [`Writer::change`].
+    pub(crate) async fn change<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.writer.change(work).await
+    }
+
+    /// Works on the journal; see [`Writer::journal`].
+    pub(crate) async fn journal<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Journal) -> T + Send + 'static,
+    {
+        self.writer.journal(work).await
+    }
+
+    /// Finishes the changes that wait and closes every connection. Blocks.
+    pub(crate) fn close(&self) {
+        self.writer.stop();
+        self.readers.permits.close();
+        lock(&self.readers.idle).clear();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens the writing connection, with the current schema. Refuses to make an empty database where there are names to
+/// be lost.
+pub(crate) fn connect(layout: &Layout) -> Result<Connection> {
+    let path = layout.database();
+    let existed = path.exists();
+    if !existed && disk::size_if_there(&layout.journal())?.is_some_and(|size| size > 0) {
+        return Err(Error::Unusable(
+            "names.db is missing although there is a journal; run `deltaport rebuild` to make it again"
+                .to_owned(),
+        ));
+    }
+    let connection = Connection::open(&path)?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(Error::Unusable(format!("names.db cannot use a write-ahead log here, only {mode:?}")));
+    }
+    schema::configure(&connection)?;
+    schema::migrate(&connection)?;
+    if !existed {
+        disk::sync_directory(layout.root())?;
+    }
+    Ok(connection)
+}
+
+fn read_only(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    schema::configure(&connection)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+/// Number of the last change that was ever logged.
+pub(crate) fn last_change(connection: &Connection) -> Result<u64> {
+    let last: Option<i64> = connection
+        .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'", [], |row| row.get(0))
+        .optional()?;
+    Ok(last.unwrap_or(0).unsigned_abs())
+}
+
+/// What the outbox holds behind `last`.
+pub(crate) fn undelivered(connection: &Connection, last: u64) -> Result<Vec<(u64, i64, Box<RawValue>)>> {
+    let mut statement =
+        connection.prepare_cached("SELECT seq, at, change FROM outbox WHERE seq > ?1 ORDER BY seq")?;
+    let rows = statement.query_map([last.cast_signed()], |row| {
+        Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?, row.get::<_, String>(2)?))
+    })?;
+    rows.map(|row| {
+        let (seq, at, change) = row?;
+        let change = RawValue::from_string(change).map_err(|error| Error::Corrupt(error.to_string()))?;
+        Ok((seq, at, change))
+    })
+    .collect()
+}
+
+/// Opens the journal and makes sure that it and the outbox together hold every change.
+fn join_journal(layout: &Layout, connection: &Connection, faults: &Faults) -> Result<Journal> {
+    let journal = Journal::open(layout, faults.clone())?;
+    let last = last_change(connection)?;
+    if journal.last() > last {
+        return Err(Error::Unusable(format!(
+            "names.db is older than the journal ({last} changes against {}); run `deltaport rebuild`",
+            journal.last()
+        )));
+    }
+    let waiting = undelivered(connection, journal.last())?;
+    if waiting.len() as u64 == last - journal.last() {
+        return Ok(journal);
+    }
+    // The database is whole, so it is the truth; the journal has lost lines that nobody has any more.
+    tracing::error!("the journal lacks changes that are in names.db; it is set aside and written again");
+    drop(journal);
+    set_aside(layout, &layout.journal())?;
+    rewrite_journal(layout, connection)?;
+    Journal::open(layout, faults.clone())
+}
+
+/// Writes a journal that holds everything in the database and nothing else.
+pub(crate) fn rewrite_journal(layout: &Layout, connection: &Connection) -> Result<()> {
+    let last = last_change(connection)?;
+    let file = snapshot(layout, connection, last)?;
+    file.sync_all()?;
+    fs::rename(layout.new_journal(), layout.journal())?;
+    disk::sync_directory(layout.root())?;
+    Ok(())
+}
+
+/// Writes what is in the database into `journal.new`, as of change `last`.
+pub(crate) fn snapshot(layout: &Layout, connection: &Connection, last: u64) -> Result<fs::File> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(layout.new_journal())?;
+    let mut out = io::BufWriter::with_capacity(1 << 20, &file);
+    super::snapshot::each(connection, |at, change| {
+        journal::write_line(&mut out, last, at, &journal::encode(&change)?)?;
+        Ok(())
+    })?;
+    io::Write::flush(&mut out)?;
+    drop(out);
+    Ok(file)
+}
+
+/// Moves a file into quarantine under a name of its own and returns that name; nothing when it is not there.
+pub(crate) fn set_aside(layout: &Layout, path: &Path) -> Result<Option<String>> {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(None) };
+    let name = format!("{name}.{}", disk::random_name()?);
+    match fs::rename(path, layout.quarantine().join(&name)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    disk::sync_directory(&layout.quarantine())?;
+    disk::sync_parent(path)?;
+    Ok(Some(name))
+}
+
+/// How large the journal was when it was last compacted, in bytes.
+pub(crate) fn journal_base(connection: &Connection) -> Result<u64> {
+    let mut statement = connection.prepare_cached("SELECT value FROM setting WHERE name = 'journal-base'")?;
+    Ok(statement.query_row([], |row| super::size_column(row, 0)).optional()?.unwrap_or(0))
+}
+
+/// Remembers that size.
+pub(crate) fn set_journal_base(connection: &Connection, bytes: u64) -> Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO setting (name, value) VALUES ('journal-base', ?1)
+             ON CONFLICT DO UPDATE SET value = excluded.value",
+        )?
+        .execute([bytes.cast_signed()])?;
+    Ok(())
+}

@@ -1,0 +1,306 @@
+//! Names: which repository holds what under which name, as rows of one SQLite database.
+//!
+//! [`Names`] is the way in. Below it, each kind of row has a file with plain functions over a connection; `writer` runs
+//! those that change something, `database` those that ask, and `cache` answers what was asked recently.
+
+pub(crate) mod blobs;
+pub(crate) mod cache;
+pub(crate) mod database;
+pub(crate) mod deltas;
+pub(crate) mod manifests;
+pub(crate) mod referrers;
+pub(crate) mod repositories;
+pub(crate) mod review;
+pub(crate) mod schema;
+pub(crate) mod sessions;
+pub(crate) mod snapshot;
+pub(crate) mod tags;
+pub(crate) mod writer;
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use deltaport_oci::{Descriptor, Digest, Reference, RepositoryName, Tag, manifest};
+use rusqlite::Row;
+
+use crate::core::Core;
+use crate::error::{Error, Result};
+
+pub(crate) use cache::Stale;
+pub(crate) use writer::{Tx, milliseconds};
+
+/// A manifest as stored.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its media type, as pushed.
+    pub media_type: Arc<str>,
+    /// The bytes, as received.
+    pub bytes: Bytes,
+}
+
+/// A manifest to be stored.
+#[derive(Clone, Debug)]
+pub struct NewManifest {
+    /// Digest of `bytes`; the caller has checked it.
+    pub digest: Digest,
+    /// The bytes, as received.
+    pub bytes: Bytes,
+    /// What they refer to.
+    pub view: manifest::View,
+    /// Tags to point at it, in the same transaction.
+    pub tags: Vec<Tag>,
+    /// Blobs and manifests that must be in the repository, or nothing is stored.
+    pub required: Vec<Digest>,
+}
+
+/// One page of a sorted list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+/// What is known about a delta between two layers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LayerDelta {
+    /// It is this blob of the repository.
+    Blob(Digest),
+    /// It was tried and is not worth its bytes.
+    NotWorthIt,
+}
+
+/// Names: repositories, manifests, tags and links to blobs. Every method is one transaction; a method that writes
+/// returns when the change is durable, the journal included. Reads see every write that returned before they began.
+///
+/// A future of a method that writes may be dropped: what it was about to do is then either done whole or not at all.
+#[derive(Clone, Debug)]
+pub struct Names {
+    core: Arc<Core>,
+}
+
+impl Names {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
+    /// The manifest that `reference` means in `repository`.
+    pub async fn manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Option<Arc<Manifest>>> {
+        let cache = &self.core.database.cache;
+        let key = (repository.clone(), reference.clone());
+        if let Some(manifest) = cache.manifest(&key) {
+            return Ok(Some(manifest));
+        }
+        let ticket = cache.ticket(&key);
+        let (repository, reference) = key.clone();
+        let found =
+            self.core.database.read(move |names| manifests::load(names, &repository, &reference)).await?;
+        let found = found.map(Arc::new);
+        if let Some(manifest) = &found {
+            cache.remember_manifest(key, manifest, &ticket);
+        }
+        Ok(found)
+    }
+
+    /// Stores a manifest, its references (with which of them are present) and its tags; the repository comes into being
+    /// with its first content. Fails with [`Error::Missing`] when something in `required` is absent.
+    pub async fn put_manifest(&self, repository: &RepositoryName, manifest: NewManifest) -> Result<()> {
+        if !manifest.required.is_empty() {
+            // The transaction asks again; this only spares the disk the bytes of a manifest that is refused.
+            let (repository, required) = (repository.clone(), manifest.required.clone());
+            let absent = self
+                .core
+                .database
+                .read(move |names| manifests::missing(names, &repository, &required))
+                .await?;
+            if !absent.is_empty() {
+                return Err(Error::Missing(absent));
+            }
+        }
+        crate::blobs::put_manifest(&self.core, repository.clone(), manifest).await
+    }
+
+    /// Removes a manifest and every tag on it; `false` when it was not there. Its repository goes with its last
+    /// content.
+    pub async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
+        let (repository, digest) = (repository.clone(), *digest);
+        self.core.database.change(move |tx| manifests::delete(tx, &repository, &digest)).await
+    }
+
+    /// Removes a tag, not its manifest; `false` when it was not there.
+    pub async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool> {
+        let (repository, tag) = (repository.clone(), tag.clone());
+        self.core.database.change(move |tx| tags::delete(tx, &repository, &tag)).await
+    }
+
+    /// The tags of a repository in byte order, behind `last`; `None` when there is no such repository.
+    pub async fn tags(
+        &self,
+        repository: &RepositoryName,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Page<Tag>>> {
+        let (repository, last) = (repository.clone(), last.unwrap_or_default().to_owned());
+        self.core.database.read(move |names| tags::list(names, &repository, &last, limit)).await
+    }
+
+    /// The repositories in byte order, behind `last`.
+    pub async fn repositories(&self, last: Option<&str>, limit: usize) -> Result<Page<RepositoryName>> {
+        let last = last.unwrap_or_default().to_owned();
+        self.core.database.read(move |names| repositories::list(names, &last, limit)).await
+    }
+
+    /// Whether the repository exists.
+    pub async fn repository_exists(&self, repository: &RepositoryName) -> Result<bool> {
+        let repository = repository.clone();
+        self.core.database.read(move |names| Ok(repositories::find(names, &repository)?.is_some())).await
+    }
+
+    /// The manifests whose subject is `subject`, by digest, behind `last`.
+    pub async fn referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        last: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Page<Descriptor>> {
+        let (repository, subject, last) = (repository.clone(), *subject, last.copied());
+        let artifact_type = artifact_type.map(str::to_owned);
+        self.core
+            .database
+            .read(move |names| {
+                let artifact_type = artifact_type.as_deref();
+                referrers::list(names, &repository, &subject, artifact_type, last.as_ref(), limit)
+            })
+            .await
+    }
+
+    /// The size of a blob, if `repository` holds it.
+    pub async fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
+        let cache = &self.core.database.cache;
+        let key = (repository.clone(), *digest);
+        if let Some(size) = cache.blob(&key) {
+            return Ok(Some(size));
+        }
+        let ticket = cache.ticket(&key);
+        let (repository, digest) = key.clone();
+        let size = self.core.database.read(move |names| blobs::size(names, &repository, &digest)).await?;
+        if let Some(size) = size {
+            cache.remember_blob(key, size, &ticket);
+        }
+        Ok(size)
+    }
+
+    /// Repositories that hold a blob, at most `limit`; what an anonymous mount chooses from.
+    pub async fn repositories_with(&self, digest: &Digest, limit: usize) -> Result<Vec<RepositoryName>> {
+        let digest = *digest;
+        self.core.database.read(move |names| blobs::holders(names, &digest, limit)).await
+    }
+
+    /// Links a blob that some repository holds into `repository`; `false` when its bytes are not here.
+    pub async fn link_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
+        let (repository, digest) = (repository.clone(), *digest);
+        // No lock against the collector is needed: both decide in the one thread that changes names, and the collector
+        // removes bytes only after it has decided that no repository holds them.
+        self.core
+            .database
+            .change(move |tx| {
+                let held = blobs::is_held(tx.connection, &digest)?;
+                if held {
+                    blobs::link(tx, &repository, &digest)?;
+                }
+                Ok(held)
+            })
+            .await
+    }
+
+    /// Removes the link from `repository` to a blob; `false` when there was none.
+    pub async fn unlink_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
+        let (repository, digest) = (repository.clone(), *digest);
+        self.core.database.change(move |tx| blobs::unlink(tx, &repository, &digest)).await
+    }
+
+    /// Layers that the repository holds whole, those of the most recently stored manifests first: what a delta may be
+    /// based on. At most `limit`.
+    pub async fn recent_layers(&self, repository: &RepositoryName, limit: usize) -> Result<Vec<Descriptor>> {
+        let repository = repository.clone();
+        self.core.database.read(move |names| blobs::recent_layers(names, &repository, limit)).await
+    }
+
+    /// What is known about a delta between two layers of a repository.
+    pub async fn layer_delta(
+        &self,
+        repository: &RepositoryName,
+        base: &Digest,
+        target: &Digest,
+    ) -> Result<Option<LayerDelta>> {
+        let (repository, base, target) = (repository.clone(), *base, *target);
+        self.core.database.read(move |names| deltas::find(names, &repository, &base, &target)).await
+    }
+
+    /// Remembers a delta (its blob is already linked into the repository and is kept while both layers are). Fails with
+    /// [`Error::Missing`] when the repository does not hold both layers and the delta.
+    pub async fn put_layer_delta(
+        &self,
+        repository: &RepositoryName,
+        base: &Digest,
+        target: &Digest,
+        delta: &LayerDelta,
+    ) -> Result<()> {
+        let (repository, base, target, delta) = (repository.clone(), *base, *target, delta.clone());
+        self.core.database.change(move |tx| deltas::put(tx, &repository, &base, &target, &delta)).await
+    }
+}
+
+/// How many rows to ask for in order to learn whether there are more than `limit`.
+fn one_more(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
+}
+
+/// Collects a page from rows that were asked for with [`one_more`].
+fn page<T>(rows: impl Iterator<Item = rusqlite::Result<T>>, limit: usize) -> Result<Page<T>> {
+    let mut items = rows.collect::<rusqlite::Result<Vec<T>>>()?;
+    let more = items.len() > limit;
+    items.truncate(limit);
+    Ok(Page { items, more })
+}
+
+/// A typed value of a text column. One that does not parse means a damaged database.
+pub(crate) fn column<T>(row: &Row<'_>, index: usize) -> rusqlite::Result<T>
+where
+    T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    row.get_ref(index)?.as_str()?.parse().map_err(|error| conversion(index, error))
+}
+
+/// A typed value of a text column that may be null.
+pub(crate) fn optional_column<T>(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<T>>
+where
+    T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    match row.get_ref(index)?.as_str_or_null()? {
+        None => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|error| conversion(index, error)),
+    }
+}
+
+/// A size or count; SQLite's integers are signed, sizes of files fit.
+pub(crate) fn size_column(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
+    Ok(row.get::<_, i64>(index)?.unsigned_abs())
+}
+
+pub(crate) fn conversion(
+    index: usize,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error))
+}

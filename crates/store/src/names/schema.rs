@@ -1,0 +1,210 @@
+//! The tables of `names.db`, and how an older database is brought up to date.
+//!
+//! Triggers keep two things true whatever statement changes a row: `reference.present` says whether what a manifest
+//! refers to is in its repository, and everything that may have become unreferenced stands in `review`.
+
+use rusqlite::Connection;
+
+use crate::error::{Error, Result};
+
+/// What `user_version` is in a database of this program.
+const VERSION: i64 = 1;
+
+/// Step `n` takes a database from version `n` to `n + 1`. A released step is never changed.
+const STEPS: [&str; 1] = [V1];
+
+/// How often a prepared statement is found again.
+const STATEMENTS: usize = 128;
+
+/// Settings of every connection.
+pub(crate) fn configure(connection: &Connection) -> Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.busy_timeout(std::time::Duration::from_secs(30))?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    connection.pragma_update(None, "cache_size", -8192)?;
+    Ok(())
+}
+
+/// Makes the tables, or brings older ones up to date; one transaction.
+pub(crate) fn migrate(connection: &Connection) -> Result<()> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found > VERSION {
+        return Err(Error::Unusable(format!(
+            "names.db has version {found}, this program knows versions up to {VERSION}; use a newer deltaport"
+        )));
+    }
+    let steps = usize::try_from(found).ok().and_then(|found| STEPS.get(found..));
+    let Some(steps) = steps else { return Err(Error::Corrupt(format!("names.db has version {found}"))) };
+    if steps.is_empty() {
+        return Ok(());
+    }
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    for step in steps {
+        connection.execute_batch(step)?;
+    }
+    connection.pragma_update(None, "user_version", VERSION)?;
+    connection.execute_batch("COMMIT")?;
+    Ok(())
+}
+
+/// Times are milliseconds since 1970. Digests are text, so that a person with `sqlite3` can read and type them.
+const V1: &str = "
+CREATE TABLE repository (
+    id   INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+) STRICT;
+
+-- Bytes that are here, those of manifests included.
+CREATE TABLE blob (
+    digest  TEXT PRIMARY KEY,
+    size    INTEGER NOT NULL,
+    created INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Which repository holds which blob.
+CREATE TABLE repository_blob (
+    repository INTEGER NOT NULL REFERENCES repository (id),
+    digest     TEXT NOT NULL REFERENCES blob (digest),
+    linked     INTEGER NOT NULL,
+    PRIMARY KEY (repository, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX repository_blob_by_digest ON repository_blob (digest, repository);
+
+-- artifact_type is what a list of referrers shows; annotations only where there is a subject.
+CREATE TABLE manifest (
+    id            INTEGER PRIMARY KEY,
+    repository    INTEGER NOT NULL REFERENCES repository (id),
+    digest        TEXT NOT NULL REFERENCES blob (digest),
+    media_type    TEXT NOT NULL,
+    artifact_type TEXT,
+    subject       TEXT,
+    annotations   TEXT,
+    size          INTEGER NOT NULL,
+    pushed        INTEGER NOT NULL,
+    bytes         BLOB NOT NULL,
+    UNIQUE (repository, digest)
+) STRICT;
+CREATE INDEX manifest_by_digest ON manifest (digest);
+CREATE INDEX manifest_by_age ON manifest (repository, pushed);
+CREATE INDEX manifest_by_subject ON manifest (repository, subject, digest) WHERE subject IS NOT NULL;
+CREATE INDEX manifest_by_type ON manifest (repository, subject, artifact_type, digest) WHERE subject IS NOT NULL;
+
+-- What a manifest refers to, and whether that is in the same repository.
+CREATE TABLE reference (
+    manifest   INTEGER NOT NULL REFERENCES manifest (id) ON DELETE CASCADE,
+    position   INTEGER NOT NULL,
+    repository INTEGER NOT NULL,
+    kind       TEXT NOT NULL CHECK (kind IN ('config', 'layer', 'manifest', 'subject')),
+    digest     TEXT NOT NULL,
+    media_type TEXT NOT NULL,
+    size       INTEGER NOT NULL,
+    platform   TEXT,
+    present    INTEGER NOT NULL CHECK (present IN (0, 1)),
+    PRIMARY KEY (manifest, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX reference_by_digest ON reference (repository, digest, kind);
+
+CREATE TABLE tag (
+    repository INTEGER NOT NULL,
+    name       TEXT NOT NULL,
+    digest     TEXT NOT NULL,
+    updated    INTEGER NOT NULL,
+    PRIMARY KEY (repository, name),
+    FOREIGN KEY (repository, digest) REFERENCES manifest (repository, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tag_by_digest ON tag (repository, digest);
+
+-- state is the saved hasher after offset bytes. The repository need not exist yet.
+CREATE TABLE upload (
+    id         TEXT PRIMARY KEY,
+    repository TEXT NOT NULL,
+    owner      TEXT NOT NULL,
+    position   INTEGER NOT NULL,
+    state      BLOB NOT NULL,
+    touched    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX upload_by_owner ON upload (owner);
+CREATE INDEX upload_by_age ON upload (touched);
+
+-- What is known about a delta; no digest: it is not worth its bytes. Goes with the link of either layer.
+CREATE TABLE layer_delta (
+    repository INTEGER NOT NULL REFERENCES repository (id),
+    base       TEXT NOT NULL,
+    target     TEXT NOT NULL,
+    digest     TEXT,
+    made       INTEGER NOT NULL,
+    PRIMARY KEY (repository, base, target)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX layer_delta_by_target ON layer_delta (repository, target);
+CREATE INDEX layer_delta_by_digest ON layer_delta (repository, digest);
+
+-- The collector's queue: a link that may be unreferenced, or (repository 0) bytes that may be.
+CREATE TABLE review (
+    repository INTEGER NOT NULL,
+    digest     TEXT NOT NULL,
+    since      INTEGER NOT NULL,
+    PRIMARY KEY (repository, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX review_by_age ON review (since, repository, digest);
+
+-- Changes on their way to the journal. AUTOINCREMENT: a number is never given twice.
+CREATE TABLE outbox (
+    seq    INTEGER PRIMARY KEY AUTOINCREMENT,
+    at     INTEGER NOT NULL,
+    change TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE setting (
+    name  TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER blob_linked AFTER INSERT ON repository_blob BEGIN
+    UPDATE reference SET present = 1
+        WHERE repository = NEW.repository AND digest = NEW.digest AND kind IN ('config', 'layer');
+    INSERT INTO review (repository, digest, since) VALUES (NEW.repository, NEW.digest, NEW.linked)
+        ON CONFLICT DO UPDATE SET since = excluded.since;
+END;
+
+CREATE TRIGGER blob_linked_again AFTER UPDATE OF linked ON repository_blob BEGIN
+    INSERT INTO review (repository, digest, since) VALUES (NEW.repository, NEW.digest, NEW.linked)
+        ON CONFLICT DO UPDATE SET since = excluded.since;
+END;
+
+CREATE TRIGGER blob_unlinked AFTER DELETE ON repository_blob BEGIN
+    UPDATE reference SET present = 0
+        WHERE repository = OLD.repository AND digest = OLD.digest AND kind IN ('config', 'layer');
+    INSERT INTO review (repository, digest, since)
+        VALUES (0, OLD.digest, CAST(unixepoch('subsec') * 1000 AS INTEGER))
+        ON CONFLICT DO UPDATE SET since = excluded.since;
+END;
+
+CREATE TRIGGER manifest_put AFTER INSERT ON manifest BEGIN
+    UPDATE reference SET present = 1
+        WHERE repository = NEW.repository AND digest = NEW.digest AND kind IN ('manifest', 'subject');
+END;
+
+CREATE TRIGGER manifest_deleted AFTER DELETE ON manifest BEGIN
+    UPDATE reference SET present = 0
+        WHERE repository = OLD.repository AND digest = OLD.digest AND kind IN ('manifest', 'subject');
+    INSERT INTO review (repository, digest, since)
+        VALUES (0, OLD.digest, CAST(unixepoch('subsec') * 1000 AS INTEGER))
+        ON CONFLICT DO UPDATE SET since = excluded.since;
+END;
+
+CREATE TRIGGER reference_deleted AFTER DELETE ON reference
+WHEN OLD.present = 1 AND OLD.kind IN ('config', 'layer') BEGIN
+    INSERT INTO review (repository, digest, since)
+        VALUES (OLD.repository, OLD.digest, CAST(unixepoch('subsec') * 1000 AS INTEGER))
+        ON CONFLICT DO UPDATE SET since = excluded.since;
+END;
+
+CREATE TRIGGER layer_delta_deleted AFTER DELETE ON layer_delta WHEN OLD.digest IS NOT NULL BEGIN
+    INSERT INTO review (repository, digest, since)
+        VALUES (OLD.repository, OLD.digest, CAST(unixepoch('subsec') * 1000 AS INTEGER))
+        ON CONFLICT DO UPDATE SET since = excluded.since;
+END;
+";

@@ -1,0 +1,49 @@
+//! Everything that names say, as changes that would make it so: what a compacted journal holds.
+
+use rusqlite::{Connection, Row};
+
+use super::column;
+use crate::error::Result;
+use crate::journal::Change;
+
+/// Calls `visit` with the time and the change of each name, in an order in which they can be replayed.
+pub(crate) fn each(connection: &Connection, mut visit: impl FnMut(i64, Change) -> Result<()>) -> Result<()> {
+    visit(super::milliseconds(std::time::SystemTime::now()), Change::Snapshot {})?;
+    let mut part = |sql: &str, read: fn(&Row<'_>) -> rusqlite::Result<Change>| -> Result<()> {
+        let mut statement = connection.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            visit(row.get(0)?, read(row)?)?;
+        }
+        Ok(())
+    };
+    part("SELECT linked, name, digest FROM repository_blob JOIN repository ON id = repository", |row| {
+        Ok(Change::Link { repository: column(row, 1)?, digest: column(row, 2)? })
+    })?;
+    part(
+        "SELECT pushed, name, digest, media_type FROM manifest JOIN repository ON repository.id = repository
+         ORDER BY pushed, manifest.id",
+        |row| {
+            Ok(Change::Manifest {
+                repository: column(row, 1)?,
+                digest: column(row, 2)?,
+                media_type: row.get(3)?,
+            })
+        },
+    )?;
+    part(
+        "SELECT updated, repository.name, tag.name, digest FROM tag JOIN repository ON id = repository",
+        |row| Ok(Change::Tag { repository: column(row, 1)?, tag: column(row, 2)?, digest: column(row, 3)? }),
+    )?;
+    part(
+        "SELECT made, name, base, target, digest FROM layer_delta JOIN repository ON id = repository",
+        |row| {
+            Ok(Change::Delta {
+                repository: column(row, 1)?,
+                base: column(row, 2)?,
+                target: column(row, 3)?,
+                digest: super::optional_column(row, 4)?,
+            })
+        },
+    )
+}

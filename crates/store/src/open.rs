@@ -1,0 +1,90 @@
+//! Opening a store: the lock, the directories, and what a crash left half-done.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use deltaport_oci::Digest;
+use rusqlite::Connection;
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+use crate::Options;
+use crate::blobs::pool::Pool;
+use crate::core::{Core, DigestLocks};
+use crate::disk::{self, ProcessLock, Space};
+use crate::error::Result;
+use crate::layout::{Layout, is_upload_id};
+use crate::names::database::Database;
+use crate::names::{milliseconds, review, sessions};
+
+/// Opens the store of `options`. Blocks.
+pub(crate) fn open(options: Options, runtime: Handle) -> Result<Arc<Core>> {
+    let layout = Layout::new(&options.root);
+    disk::make_directory(layout.root())?;
+    let lock = ProcessLock::take(&layout)?;
+    for directory in layout.directories() {
+        disk::make_directory(&directory)?;
+    }
+    // The thread that writes outlives this value by a moment, and nobody else may open the store before it ends.
+    let prepare = |connection: &Connection| recover(&layout, connection);
+    let database = Database::open(&layout, &options.faults, options.manifest_cache, prepare, lock)?;
+    Ok(Arc::new(Core {
+        space: Space::new(options.root, options.keep_free),
+        layout,
+        faults: options.faults,
+        grace: options.grace,
+        upload_expiry: options.upload_expiry,
+        database,
+        locks: DigestLocks::new(),
+        pool: Arc::new(Pool::default()),
+        busy: Mutex::default(),
+        collecting: tokio::sync::Mutex::default(),
+        tasks: TaskTracker::new(),
+        runtime,
+    }))
+}
+
+/// Finishes or discards what a crash left: bytes that were never proven go, and blobs that may have no row are given
+/// to the collector.
+fn recover(layout: &Layout, connection: &Connection) -> Result<()> {
+    let (markers, staged): (Vec<_>, Vec<_>) = files(layout.staging())?
+        .into_iter()
+        .map(|path| (Layout::marked(&path), path))
+        .partition(|(digest, _)| digest.is_some());
+    for (_, path) in staged {
+        disk::remove_if_there(&path)?;
+    }
+    let marked: Vec<Digest> = markers.iter().filter_map(|(digest, _)| *digest).collect();
+    if !marked.is_empty() {
+        let now = milliseconds(SystemTime::now());
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        for digest in &marked {
+            review::queue_bytes(connection, digest, now)?;
+        }
+        connection.execute_batch("COMMIT")?;
+        for (_, path) in markers {
+            disk::remove_if_there(&path)?;
+        }
+    }
+    for path in files(layout.uploads())? {
+        let id = path.file_name().and_then(|name| name.to_str()).filter(|name| is_upload_id(name));
+        if let Some(id) = id
+            && !sessions::exists(connection, id)?
+        {
+            disk::remove_if_there(&path)?;
+        }
+    }
+    disk::remove_if_there(&layout.new_journal())?;
+    Ok(())
+}
+
+/// The entries of a directory.
+pub(crate) fn files(directory: PathBuf) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        paths.push(entry?.path());
+    }
+    Ok(paths)
+}

@@ -1,0 +1,112 @@
+//! Stores, images and shorthands for the tests.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use deltaport_oci::wire::ByteRange;
+use deltaport_oci::{Algorithm, Digest, RepositoryName, Tag, manifest, media_type};
+use deltaport_store::{Blob, Faults, NewManifest, Options, Result, Store};
+use futures_util::TryStreamExt as _;
+
+/// The owner of every upload that does not care.
+pub(crate) const OWNER: &str = "alice";
+
+pub(crate) fn options(root: &Path) -> Options {
+    Options {
+        root: root.to_owned(),
+        keep_free: 0,
+        manifest_cache: 1 << 20,
+        grace: Duration::from_secs(3600),
+        upload_expiry: Duration::from_secs(3600),
+        faults: Faults::none(),
+    }
+}
+
+pub(crate) async fn open(root: &Path) -> Store {
+    Store::open(options(root)).await.unwrap()
+}
+
+pub(crate) fn repository(name: &str) -> RepositoryName {
+    name.parse().unwrap()
+}
+
+pub(crate) fn tag(name: &str) -> Tag {
+    name.parse().unwrap()
+}
+
+/// Bytes that no compression and no other seed shares.
+pub(crate) fn noise(seed: u64, len: usize) -> Bytes {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes.into()
+}
+
+/// Stages and commits `bytes`.
+pub(crate) async fn push_blob(store: &Store, repository: &RepositoryName, bytes: Bytes) -> Result<Digest> {
+    let digest = Digest::sha256(&bytes);
+    let mut staging = store.blobs().stage(Algorithm::Sha256).await?;
+    staging.write(bytes).await?;
+    store.commit(staging, &digest, repository).await?;
+    Ok(digest)
+}
+
+/// An image manifest over blobs; all of them are required.
+pub(crate) fn image(config: &Digest, layers: &[Digest], tags: &[&str]) -> NewManifest {
+    let descriptor = |kind: &str, digest: &Digest| {
+        format!(r#"{{"mediaType":"application/vnd.oci.image.{kind}","digest":"{digest}","size":1}}"#)
+    };
+    let list: Vec<String> = layers.iter().map(|layer| descriptor("layer.v1.tar+gzip", layer)).collect();
+    let json = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","config":{},"layers":[{}]}}"#,
+        media_type::OCI_MANIFEST,
+        descriptor("config.v1+json", config),
+        list.join(",")
+    );
+    let mut manifest = new_manifest(media_type::OCI_MANIFEST, &json, tags);
+    manifest.required = manifest.view.blobs().map(|blob| blob.digest).collect();
+    manifest
+}
+
+/// A manifest of any kind; nothing is required.
+pub(crate) fn new_manifest(media_type: &str, json: &str, tags: &[&str]) -> NewManifest {
+    let bytes = Bytes::copy_from_slice(json.as_bytes());
+    NewManifest {
+        digest: Digest::sha256(&bytes),
+        view: manifest::View::parse(media_type, &bytes, manifest::Limits::DEFAULT).unwrap(),
+        bytes,
+        tags: tags.iter().map(|name| tag(name)).collect(),
+        required: Vec::new(),
+    }
+}
+
+pub(crate) async fn read_all(blob: &Blob) -> Vec<u8> {
+    if blob.size() == 0 {
+        return Vec::new();
+    }
+    read_range(blob, 0, blob.size()).await.unwrap()
+}
+
+pub(crate) async fn read_range(blob: &Blob, start: u64, end: u64) -> std::io::Result<Vec<u8>> {
+    let chunks: Vec<Bytes> = blob.read(ByteRange { start, end }).try_collect().await?;
+    Ok(chunks.concat())
+}
+
+/// The bytes of a blob that a repository holds.
+pub(crate) async fn pull_blob(
+    store: &Store,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Option<Vec<u8>> {
+    let size = store.names().blob(repository, digest).await.unwrap()?;
+    let blob = store.blobs().open(digest).await.unwrap().expect("a linked blob has its bytes");
+    assert_eq!(blob.size(), size);
+    Some(read_all(&blob).await)
+}
