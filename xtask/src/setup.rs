@@ -10,17 +10,14 @@ use crate::command;
 use crate::command::exists;
 
 /// Programs that the build and the tests run, and the Debian package of each. They all come without recommendations.
-const PROGRAMS: [(&str, &str); 9] = [
-    ("cc", "gcc"),        // SQLite, zstd and the TLS provider have parts in C
-    ("c++", "g++"),       // the runtime of the fuzz targets is C++
-    ("git", "git"),       // which files are the repository's
-    ("skopeo", "skopeo"), // the clients, from here on
-    ("podman", "podman"),
-    ("buildah", "buildah"),
-    ("containerd", "containerd"),
-    ("ctr", "containerd"),
-    ("dockerd", "docker.io"),
+const PROGRAMS: [(&str, &str); 3] = [
+    ("cc", "gcc"),  // SQLite, zstd and the TLS provider have parts in C
+    ("c++", "g++"), // the runtime of the fuzz targets is C++
+    ("git", "git"), // which files are the repository's
 ];
+
+/// The same for the clients, as lines of package and program; their tests read it too.
+const CLIENTS: &str = include_str!("../client-packages");
 
 /// Where Debian asks whether a package may start its service.
 const SERVICE_POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -60,8 +57,16 @@ fn install(packages: &[&str]) -> Result<()> {
 }
 
 fn missing_packages() -> Vec<&'static str> {
-    let mut missing: Vec<_> =
-        PROGRAMS.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package).collect();
+    let clients = CLIENTS.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+        let (package, program) = line.split_once(' ')?;
+        Some((program.trim(), package))
+    });
+    let mut missing: Vec<_> = PROGRAMS
+        .into_iter()
+        .chain(clients)
+        .filter(|(program, _)| !exists(program))
+        .map(|(_, package)| package)
+        .collect();
     missing.dedup();
     missing
 }

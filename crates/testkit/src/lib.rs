@@ -3,12 +3,14 @@
 //!
 //! Nothing here ends up in the binary. What cannot be set up panics: in a test that is the report.
 //!
+//! - [`clients`]: sandboxes for real container clients, and a relay that counts and breaks.
 //! - [`sample`]: content that is the same in every run: random bytes, gzip layers, images, indexes, artifacts.
 //! - [`http`]: requests and responses over a socket, byte by byte where a test needs it; plain or TLS.
 //! - [`process`]: the real binary, started on a free port, killed, started again.
 //! - [`upstream`]: a registry that follows a script, faults included.
 //! - [`tls`]: a certificate authority and a certificate for loopback.
 
+pub mod clients;
 pub mod http;
 pub mod process;
 pub mod sample;

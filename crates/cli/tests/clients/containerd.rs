@@ -1,0 +1,174 @@
+//! containerd, driven by `ctr`: with plain HTTP, as a mirror of another name (`ns`), and with TLS.
+
+use deltaport_testkit::clients::{Daemon, Layout, Relay, Run, Sandbox};
+use deltaport_testkit::sample::{self, Image};
+
+use crate::registry::{PASSWORD, Registry, USER, at};
+use crate::skopeo;
+
+/// What would look for kernel modules, other daemons or directories of the system, and is of no use here.
+const DISABLED: [&str; 8] = [
+    "io.containerd.grpc.v1.cri",
+    "io.containerd.internal.v1.opt",
+    "io.containerd.internal.v1.tracing",
+    "io.containerd.snapshotter.v1.aufs",
+    "io.containerd.snapshotter.v1.btrfs",
+    "io.containerd.snapshotter.v1.devmapper",
+    "io.containerd.snapshotter.v1.zfs",
+    "io.containerd.tracing.processor.v1.otlp",
+];
+
+/// The snapshotter that copies files and so works on every file system.
+const SNAPSHOTTER: [&str; 2] = ["--snapshotter", "native"];
+
+struct Containerd<'a> {
+    sandbox: &'a Sandbox,
+    _daemon: Daemon,
+}
+
+impl<'a> Containerd<'a> {
+    fn start(sandbox: &'a Sandbox) -> Self {
+        let path = |name: &str| sandbox.path(name).display().to_string();
+        let config = format!(
+            "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = {DISABLED:?}\n\
+             [grpc]\naddress = {:?}\n[ttrpc]\naddress = {:?}\n[debug]\nlevel = \"warn\"\n",
+            path("ctd"),
+            path("ctd.state"),
+            path("ctd.sock"),
+            path("ctd.ttrpc"),
+        );
+        let config = sandbox.write("ctd.toml", config);
+        let mut daemon =
+            sandbox.start(sandbox.run("/usr/bin/containerd").arg("--config").arg(config), "ctd.log");
+        let probe = ctr(sandbox).arg("version");
+        daemon.wait_until(|| probe.outcome().success);
+        Self { sandbox, _daemon: daemon }
+    }
+
+    fn images(&self, verb: &str) -> Run {
+        ctr(self.sandbox).args(["images", verb])
+    }
+
+    /// The digest of what it holds as `reference`: of the index, if it is one.
+    fn digest(&self, reference: &str) -> String {
+        let list = self.images("ls").arg(format!("name=={reference}")).ok();
+        let row = list.lines().nth(1).unwrap_or_else(|| panic!("{reference} is not there:\n{list}"));
+        row.split_whitespace().nth(2).expect("REF TYPE DIGEST").to_owned()
+    }
+
+    /// The files in the image `reference` are those of `layer_seed`'s layer.
+    fn assert_unpacks(&self, reference: &str, path: &str, content: &str) {
+        let target = self.sandbox.path("mounted");
+        std::fs::create_dir(&target).expect("mounted once");
+        self.images("mount").args(SNAPSHOTTER).arg(reference).arg(&target).ok();
+        assert_eq!(self.sandbox.run("/bin/cat").arg(target.join(path)).ok(), content);
+        self.images("unmount").arg(&target).ok();
+    }
+}
+
+fn ctr(sandbox: &Sandbox) -> Run {
+    sandbox.run("/usr/bin/ctr").arg("--address").arg(sandbox.path("ctd.sock")).line("--namespace test")
+}
+
+/// Tells ctr, with `--hosts-dir`, how to reach the registry called `host`.
+fn hosts(sandbox: &Sandbox, host: &str, config: &str) {
+    sandbox.write(&format!("hosts/{host}/hosts.toml"), config);
+}
+
+#[test]
+fn pulls_and_pushes() {
+    let (registry, sandbox) = (Registry::open(), Sandbox::new());
+    let address = registry.address();
+    let image = Image::of("amd64", vec![sample::layer_of(&[sample::File::new("etc/motd", "hello")])]);
+    skopeo::push(&sandbox, address, "team/app:1", &image);
+    let containerd = Containerd::start(&sandbox);
+    let by_tag = at(address, "team/app:1");
+    let by_digest = at(address, &format!("team/app@{}", image.manifest.digest));
+    for reference in [&by_tag, &by_digest] {
+        containerd.images("pull").arg("--plain-http").args(SNAPSHOTTER).arg(reference).ok();
+        assert_eq!(containerd.digest(reference), image.manifest.digest.to_string());
+    }
+    containerd.assert_unpacks(&by_tag, "etc/motd", "hello");
+
+    containerd.images("push").arg("--plain-http").args([&at(address, "pushed/app:2"), &by_tag]).ok();
+    skopeo::assert_pulls(&sandbox, address, "pushed/app:2", "pushed", &image);
+    containerd.images("pull").arg("--plain-http").arg(at(address, "team/app:none")).refused();
+}
+
+#[test]
+fn keeps_the_digest_of_an_index() {
+    let (registry, sandbox) = (Registry::open(), Sandbox::new());
+    let address = registry.address();
+    let (index, images) = skopeo::two_architectures();
+    let layout = Layout::new(sandbox.path("layout")).index("both", &index, &images);
+    let (source, target) = (layout.reference("both"), skopeo::docker(address, "multi:1"));
+    skopeo::copy(&sandbox, &source, &target).arg("--all").ok();
+
+    let containerd = Containerd::start(&sandbox);
+    let reference = at(address, "multi:1");
+    ctr(&sandbox).line("content fetch --plain-http --all-platforms").arg(&reference).ok();
+    assert_eq!(containerd.digest(&reference), index.digest.to_string());
+    containerd.images("push").arg("--plain-http").args([&at(address, "pushed:1"), &reference]).ok();
+    let name = skopeo::docker(address, "pushed:1");
+    let raw = skopeo::skopeo(&sandbox).line("inspect --raw --tls-verify=false").arg(name).ok();
+    assert_eq!(raw.as_bytes(), &index.bytes[..]);
+}
+
+#[test]
+fn uses_it_as_a_mirror_of_another_name() {
+    let (registry, sandbox) = (Registry::open(), Sandbox::new());
+    let relay = Relay::to(registry.address());
+    let image = Image::small(61);
+    skopeo::push(&sandbox, registry.address(), "library/tiny:1", &image);
+    let mirror = format!(
+        "server = \"https://registry.invalid\"\n[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n",
+        relay.address()
+    );
+    hosts(&sandbox, "docker.io", &mirror);
+    let containerd = Containerd::start(&sandbox);
+    let reference = "docker.io/library/tiny:1";
+    containerd
+        .images("pull")
+        .arg("--hosts-dir")
+        .arg(sandbox.path("hosts"))
+        .args(SNAPSHOTTER)
+        .arg(reference)
+        .ok();
+    assert_eq!(containerd.digest(reference), image.manifest.digest.to_string());
+    let asked = relay.requests();
+    assert!(
+        asked.iter().any(|line| line.contains("/v2/library/tiny/") && line.contains("ns=docker.io")),
+        "{asked:#?}"
+    );
+}
+
+#[test]
+fn logs_in_over_tls() {
+    let (registry, sandbox) = (Registry::locked(), Sandbox::new());
+    let address = registry.address().to_string();
+    let image = Image::small(62);
+    let layout = Layout::new(sandbox.path("layout")).image("t", &image);
+    skopeo::skopeo(&sandbox)
+        .arg("copy")
+        .arg(format!("--dest-cert-dir={}", registry.authority().display()))
+        .args(["--dest-creds", &format!("{USER}:{PASSWORD}")])
+        .args([layout.reference("t"), skopeo::docker(registry.address(), "app:1")])
+        .ok();
+    let authority = registry.authority().join("ca.crt");
+    let config = format!(
+        "server = \"https://{address}\"\n[host.\"https://{address}\"]\n\
+         capabilities = [\"pull\", \"resolve\", \"push\"]\nca = {:?}\n",
+        authority.display().to_string()
+    );
+    hosts(&sandbox, &address, &config);
+    let containerd = Containerd::start(&sandbox);
+    let reference = at(registry.address(), "app:1");
+    let with = |verb: &str| containerd.images(verb).arg("--hosts-dir").arg(sandbox.path("hosts"));
+    let user = |password: &str| ["-u".to_owned(), format!("{USER}:{password}")];
+    with("pull").args(SNAPSHOTTER).arg(&reference).refused();
+    with("pull").args(SNAPSHOTTER).args(user("wrong")).arg(&reference).refused();
+    with("pull").args(SNAPSHOTTER).args(user(PASSWORD)).arg(&reference).ok();
+    assert_eq!(containerd.digest(&reference), image.manifest.digest.to_string());
+    with("push").args(user("wrong")).args([&at(registry.address(), "app:2"), &reference]).refused();
+    with("push").args(user(PASSWORD)).args([&at(registry.address(), "app:2"), &reference]).ok();
+}

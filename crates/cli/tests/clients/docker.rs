@@ -1,0 +1,135 @@
+//! docker: Debian's daemon and command line, where the daemon starts.
+
+use std::env;
+use std::time::Duration;
+
+use deltaport_testkit::clients::{Daemon, Layout, Relay, Run, Sandbox};
+use deltaport_testkit::sample::{self, Image};
+use serde_json::json;
+
+use crate::registry::{PASSWORD, Registry, USER, at};
+use crate::skopeo;
+
+/// dockerd may be forbidden by the machine, as in many containers. Then this variable has to say so: a test that does
+/// nothing must be asked for.
+const WITHOUT: &str = "DELTAPORT_CLIENTS_WITHOUT_DOCKERD";
+
+struct Docker<'a> {
+    sandbox: &'a Sandbox,
+    _daemon: Daemon,
+}
+
+impl<'a> Docker<'a> {
+    /// Starts a daemon of its own with the settings in `config`. None when the environment says that it cannot.
+    fn start(sandbox: &'a Sandbox, config: &serde_json::Value) -> Option<Self> {
+        if env::var_os(WITHOUT).is_some() {
+            return None;
+        }
+        let path = |name: &str| sandbox.path(name).display().to_string();
+        let mut config = config.clone();
+        config["deprecated-key-path"] = path("docker.key").into();
+        let config = sandbox.write("docker.json", config.to_string());
+        let run = sandbox
+            .run("/usr/sbin/dockerd")
+            .arg("--config-file")
+            .arg(config)
+            .args(["--data-root", &path("docker"), "--exec-root", &path("docker.exec")])
+            .args(["--pidfile", &path("docker.pid"), "-H", &format!("unix://{}", path("docker.sock"))])
+            .line("--iptables=false --ip6tables=false --ip-masq=false --bridge=none --storage-driver=vfs");
+        let mut daemon = sandbox.start(run, "docker.log");
+        let probe = docker(sandbox).arg("version");
+        // Should it not start here: its log follows, and `WITHOUT` is the way to do without it.
+        daemon.wait_until(|| probe.outcome().success);
+        Some(Self { sandbox, _daemon: daemon })
+    }
+
+    fn run(&self, line: &str) -> Run {
+        docker(self.sandbox).line(line)
+    }
+
+    /// Asserts that what it holds as `reference` is `image`: its configuration is what docker calls the ID, and the
+    /// manifest is known as the digest in the repository.
+    #[track_caller]
+    fn assert_holds(&self, reference: &str, image: &Image) {
+        let format = ["--format", "{{.Id}} {{.RepoDigests}}"];
+        let held = self.run("image inspect").args(format).arg(reference).ok();
+        let (id, digests) = held.split_once(' ').expect("the format has a blank");
+        assert_eq!(id, image.config.digest.to_string());
+        assert!(digests.contains(&image.manifest.digest.to_string()), "{digests}");
+    }
+}
+
+/// The command line of the package: others may come first on the search path.
+fn docker(sandbox: &Sandbox) -> Run {
+    sandbox
+        .run("/usr/bin/docker")
+        .env("DOCKER_HOST", format!("unix://{}", sandbox.path("docker.sock").display()))
+        .env("DOCKER_CONFIG", sandbox.path("docker.client"))
+        .limit(Duration::from_secs(60))
+}
+
+#[test]
+fn pulls_and_pushes() {
+    let (registry, sandbox) = (Registry::open(), Sandbox::new());
+    let address = registry.address();
+    let image = Image::small(71);
+    skopeo::push(&sandbox, address, "team/app:1", &image);
+    let Some(docker) = Docker::start(&sandbox, &json!({})) else { return };
+    let by_tag = at(address, "team/app:1");
+    let by_digest = at(address, &format!("team/app@{}", image.manifest.digest));
+    for reference in [&by_digest, &by_tag] {
+        docker.run("pull --quiet").arg(reference).ok();
+        docker.assert_holds(reference, &image);
+        docker.run("rmi --force").arg(image.config.digest.to_string()).ok();
+    }
+    docker.run("pull").arg(at(address, "team/app:none")).refused();
+
+    let archive = sandbox.write("root.tar", sample::tar(&sample::files(72, 10, 1000)));
+    let pushed = at(address, "pushed/app:1");
+    let id = docker.run("import").arg(archive).arg(&pushed).ok();
+    docker.run("push --quiet").arg(&pushed).ok();
+    docker.run("rmi --force").arg(&id).ok();
+    docker.run("pull --quiet").arg(&pushed).ok();
+    assert_eq!(docker.run("image inspect --format {{.Id}}").arg(&pushed).ok(), id);
+}
+
+#[test]
+fn pulls_one_architecture_of_an_index_through_a_mirror() {
+    let (registry, sandbox) = (Registry::open(), Sandbox::new());
+    let relay = Relay::to(registry.address());
+    let (index, images) = skopeo::two_architectures();
+    let layout = Layout::new(sandbox.path("layout")).index("both", &index, &images);
+    let target = skopeo::docker(registry.address(), "library/multi:1");
+    skopeo::copy(&sandbox, &layout.reference("both"), &target).arg("--all").ok();
+
+    let mirrors = json!({ "registry-mirrors": [format!("http://{}", relay.address())] });
+    let Some(docker) = Docker::start(&sandbox, &mirrors) else { return };
+    for (image, architecture) in images.iter().zip(["amd64", "arm64"]) {
+        docker.run("pull --quiet --platform").arg(format!("linux/{architecture}")).arg("multi:1").ok();
+        let id = docker.run("image inspect multi:1 --format {{.Id}}").ok();
+        assert_eq!(id, image.config.digest.to_string());
+    }
+    assert!(relay.requests().iter().any(|line| line.starts_with("GET /v2/library/multi/manifests/")));
+}
+
+#[test]
+fn logs_in_over_tls() {
+    let (registry, sandbox) = (Registry::locked(), Sandbox::new());
+    let address = registry.address().to_string();
+    // docker does not verify certificates of loopback addresses; the other clients do.
+    let Some(docker) = Docker::start(&sandbox, &json!({})) else { return };
+    let archive = sandbox.write("root.tar", sample::tar(&sample::files(73, 10, 1000)));
+    let reference = at(registry.address(), "app:1");
+    let id = docker.run("import").arg(archive).arg(&reference).ok();
+
+    docker.run("push").arg(&reference).refused();
+    let wrong = docker.run("login").args(["-u", USER, "-p", "wrong", &address]).refused();
+    assert!(wrong.to_lowercase().contains("unauthorized"), "{wrong}");
+    docker.run("login").args(["-u", USER, "-p", PASSWORD, &address]).ok();
+    docker.run("push --quiet").arg(&reference).ok();
+    docker.run("rmi --force").arg(&id).ok();
+    docker.run("pull --quiet").arg(&reference).ok();
+    assert_eq!(docker.run("image inspect --format {{.Id}}").arg(&reference).ok(), id);
+    docker.run("logout").arg(&address).ok();
+    docker.run("pull").arg(&reference).refused();
+}
