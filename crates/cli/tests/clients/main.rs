@@ -13,3 +13,4 @@ mod docker;
 mod podman;
 mod registry;
 mod skopeo;
+mod update;

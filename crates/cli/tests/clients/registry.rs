@@ -25,7 +25,7 @@ pub(crate) struct Registry {
 
 #[derive(Debug)]
 enum Software {
-    Debian(Debian),
+    Debian(Box<Debian>),
     Deltaport(Box<Server>),
 }
 
@@ -42,7 +42,7 @@ impl Registry {
 
     /// Debian's registry, open: another software as an upstream.
     pub(crate) fn foreign() -> Self {
-        Self { software: Software::Debian(Debian::start(None)), authority: directory() }
+        Self { software: Software::Debian(Box::new(Debian::start(None))), authority: directory() }
     }
 
     /// deltaport with these settings.
@@ -54,7 +54,7 @@ impl Registry {
     fn start(certificates: Option<&Certificates>) -> Self {
         let software = match std::env::var("DELTAPORT_CLIENTS_AGAINST").as_deref() {
             Err(_) => Software::Deltaport(Box::new(deltaport(certificates))),
-            Ok("docker-registry") => Software::Debian(Debian::start(certificates)),
+            Ok("docker-registry") => Software::Debian(Box::new(Debian::start(certificates))),
             Ok(other) => panic!("DELTAPORT_CLIENTS_AGAINST={other}: only docker-registry is known"),
         };
         let authority = directory();

@@ -42,7 +42,7 @@ pub(crate) fn assert_pulls(sandbox: &Sandbox, address: SocketAddr, name: &str, t
 fn assert_same(pulled: &Image, pushed: &Image) {
     assert_eq!(pulled.manifest, pushed.manifest);
     assert_eq!(pulled.config.digest, pushed.config.digest);
-    let digests = |image: &Image| image.layers.iter().map(|layer| layer.digest.clone()).collect::<Vec<_>>();
+    let digests = |image: &Image| image.layers.iter().map(|layer| layer.digest).collect::<Vec<_>>();
     assert_eq!(digests(pulled), digests(pushed));
 }
 

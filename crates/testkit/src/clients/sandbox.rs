@@ -58,7 +58,7 @@ impl Sandbox {
         sandbox
             .write("registries.conf", "unqualified-search-registries = []\nshort-name-mode = \"disabled\"\n");
         let network = format!("[network]\nnetwork_config_dir = \"{}\"\n", sandbox.path("cni").display());
-        sandbox.write("containers.conf", &format!("{CONTAINERS_CONF}{network}"));
+        sandbox.write("containers.conf", format!("{CONTAINERS_CONF}{network}"));
         sandbox
     }
 
