@@ -245,11 +245,21 @@ impl Hasher {
     pub fn resume(state: &[u8]) -> Option<Self> {
         let (tag, state) = state.split_first()?;
         match tag {
-            1 => Some(Self(Inner::Sha256(Sha256::deserialize(state.try_into().ok()?).ok()?))),
-            2 => Some(Self(Inner::Sha512(Sha512::deserialize(state.try_into().ok()?).ok()?))),
+            1 if counts_blocks(state.get(32..40)?) => {
+                Some(Self(Inner::Sha256(Sha256::deserialize(state.try_into().ok()?).ok()?)))
+            }
+            2 if counts_blocks(state.get(64..80)?) => {
+                Some(Self(Inner::Sha512(Sha512::deserialize(state.try_into().ok()?).ok()?)))
+            }
             _ => None,
         }
     }
+}
+
+/// Whether the number of blocks in a saved state, which stands behind the chaining value with its lowest byte first, is
+/// one that content can have (below 2^48, 16 PiB). The hash functions would overflow on a larger one.
+fn counts_blocks(count: &[u8]) -> bool {
+    count[6..].iter().all(|byte| *byte == 0)
 }
 
 #[cfg(test)]
@@ -281,6 +291,20 @@ mod tests {
             ("sha256:../../../../etc/passwd0000000000000000000000000000000000000000", DigestError::Form),
         ] {
             assert_eq!(text.parse::<Digest>(), Err(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_state_of_more_bytes_than_there_can_be_is_refused() {
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            for at in 0..Hasher::new(algorithm).save().len() {
+                let mut state = Hasher::new(algorithm).save();
+                state[at] = 0xff;
+                if let Some(mut hasher) = Hasher::resume(&state) {
+                    hasher.update(&[0; 1000]);
+                    hasher.finish();
+                }
+            }
         }
     }
 
