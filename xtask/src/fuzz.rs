@@ -5,6 +5,7 @@
 //! are on. Inputs that were found interesting stay in fuzz/corpus/, those that break something in fuzz/artifacts/.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -84,32 +85,73 @@ fn targets() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Builds the targets and returns where they are. A target triple is named so that the flags do not reach build
+/// Builds the targets from the versions that the product is built from, and returns where they are. A target triple is named so that the flags do not reach build
 /// scripts and procedural macros.
 fn build() -> Result<PathBuf> {
-    let version = output(std::process::Command::new("rustc").arg("-vV"))?;
+    let version = output(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
     let directory =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from).join("fuzz");
-    let mut command = cargo(["build", "--locked", "--release", "--manifest-path", "fuzz/Cargo.toml"]);
+    take_versions(&directory)?;
+    let mut command = cargo(["build", "--release", "--manifest-path", "fuzz/Cargo.toml"]);
     command.args(["--target", host, "--bins", "--target-dir"]).arg(&directory);
     command::run(command.env("RUSTFLAGS", RUSTFLAGS).env_remove("CARGO_ENCODED_RUSTFLAGS"))?;
     Ok(directory.join(host).join("release"))
 }
 
-/// Runs one target on its seeds and on what earlier runs found.
+/// Makes the product's Cargo.lock that of the fuzz targets, when it has changed since the last time; cargo adds the two
+/// packages that only they have.
+fn take_versions(directory: &Path) -> Result<()> {
+    let (ours, last) =
+        (std::fs::read("Cargo.lock").context("Cargo.lock")?, directory.join("Cargo.lock.product"));
+    if Path::new("fuzz/Cargo.lock").exists() && std::fs::read(&last).is_ok_and(|last| last == ours) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(directory).context("the target directory")?;
+    std::fs::write("fuzz/Cargo.lock", &ours).context("fuzz/Cargo.lock")?;
+    std::fs::write(&last, &ours).context("the target directory")
+}
+
+/// Runs one target on its seeds and on what earlier runs found. What libFuzzer says is shown only when it fails.
 fn fuzz(binary: &Path, target: &str, seconds: u32) -> Result<()> {
     let corpus = Path::new("fuzz/corpus").join(target);
     let artifacts = Path::new("fuzz/artifacts").join(target);
     for directory in [&corpus, &artifacts] {
         std::fs::create_dir_all(directory).with_context(|| format!("{}", directory.display()))?;
     }
-    let seeds = Path::new("fuzz/seeds").join(target);
-    let mut command = std::process::Command::new(binary);
-    command.arg(&corpus).args(seeds.is_dir().then_some(&seeds));
-    command.arg(format!("-max_total_time={seconds}"));
+    plant(target, &corpus)?;
+    let mut command = Command::new(binary);
+    command.arg(&corpus).arg(format!("-max_total_time={seconds}"));
     command.arg(format!("-timeout={TIMEOUT}")).arg(format!("-rss_limit_mb={MEMORY}"));
-    command.arg(format!("-artifact_prefix={}/", artifacts.display()));
-    command.args(["-verbosity=0", "-print_final_stats=1"]);
-    command::run(&mut command)
+    command.arg(format!("-artifact_prefix={}/", artifacts.display())).arg("-print_final_stats=1");
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {target}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        bail!("{}\n{said}", output.status);
+    }
+    let figure = |name: &str| {
+        let line = said.lines().find_map(|line| line.strip_prefix("stat::")?.strip_prefix(name));
+        line.map_or("?", |rest| rest.trim_start_matches(':').trim())
+    };
+    let reached =
+        said.lines().rfind(|line| line.contains(" cov: ")).and_then(|line| line.split(" cov: ").nth(1));
+    println!(
+        "{target:<18} {:>10} runs {:>6} edges {:>6} new inputs",
+        figure("number_of_executed_units"),
+        reached.and_then(|rest| rest.split_whitespace().next()).unwrap_or("?"),
+        figure("new_units_added"),
+    );
+    Ok(())
+}
+
+/// Puts the seeds of a target into its corpus: one for each line of fuzz/seeds/<target>.txt, in which `\n` stands for
+/// a line break and `\0` for the byte zero.
+fn plant(target: &str, corpus: &Path) -> Result<()> {
+    let path = Path::new("fuzz/seeds").join(target).with_extension("txt");
+    let Ok(seeds) = std::fs::read_to_string(&path) else { return Ok(()) };
+    for (number, seed) in seeds.lines().enumerate() {
+        let seed = seed.replace("\\n", "\n").replace("\\0", "\0");
+        std::fs::write(corpus.join(format!("seed-{number}")), seed).context("fuzz/corpus")?;
+    }
+    Ok(())
 }
