@@ -147,7 +147,9 @@ impl Space {
     /// Allows `bytes` to be written, or fails with [`Error::NoSpace`]. Asks the disk every 8 MiB.
     pub(crate) fn take(&self, bytes: u64) -> Result<()> {
         let mut credit = self.credit.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(rest) = credit.checked_sub(bytes) {
+        if *credit > 0
+            && let Some(rest) = credit.checked_sub(bytes)
+        {
             *credit = rest;
             return Ok(());
         }
@@ -156,6 +158,11 @@ impl Space {
         let rest = spare.checked_sub(bytes).ok_or(Error::NoSpace)?;
         *credit = rest.min(SPACE_STEP);
         Ok(())
+    }
+
+    /// Asks the disk whether anything may be written; fails with [`Error::NoSpace`] when not.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.free()? < self.keep_free { Err(Error::NoSpace) } else { Ok(()) }
     }
 
     /// Bytes that an ordinary user may still write.

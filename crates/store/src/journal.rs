@@ -105,29 +105,16 @@ pub(crate) enum Item<'a> {
     Damage(String),
 }
 
-/// What is known after a whole journal was read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Extent {
-    /// Sequence number of the last good line, 0 when there is none.
-    pub(crate) last: u64,
-    /// Where the last good line ends, in bytes.
-    pub(crate) end: u64,
-    /// Size of the file in bytes; more than `end` when the last line is torn.
-    pub(crate) size: u64,
-    /// Whether there are damaged lines in front of the last good one.
-    pub(crate) damaged: bool,
-}
-
 /// Reads a journal from its start. A journal that is not there is empty. What follows the last good line is not
-/// reported as damage: a crash leaves a torn line.
-pub(crate) fn read(path: &Path, mut visit: impl FnMut(Item<'_>) -> Result<()>) -> Result<Extent> {
+/// reported as damage: a crash leaves a torn line. Returns the last good line's number, 0 when there is none.
+pub(crate) fn read(path: &Path, mut visit: impl FnMut(Item<'_>) -> Result<()>) -> Result<u64> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Extent::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         Err(error) => return Err(error.into()),
     };
     let mut reader = BufReader::with_capacity(1 << 20, file);
-    let mut extent = Extent::default();
+    let mut last = 0;
     let mut snapshot = None;
     let mut suspect: Option<String> = None;
     let mut line = Vec::new();
@@ -137,27 +124,23 @@ pub(crate) fn read(path: &Path, mut visit: impl FnMut(Item<'_>) -> Result<()>) -
         if count == 0 {
             break;
         }
-        extent.size += count as u64;
         let entry = line.strip_suffix(b"\n").and_then(read_line);
         let Some(entry) = entry else {
             suspect.get_or_insert_with(|| format!("line {number} does not read"));
             continue;
         };
         if let Some(text) = suspect.take() {
-            extent.damaged = true;
             visit(Item::Damage(text))?;
-        } else if extent.last != 0 && entry.seq != extent.last + 1 && snapshot != Some(entry.seq) {
-            extent.damaged = true;
-            visit(Item::Damage(format!("line {number} has number {} behind {}", entry.seq, extent.last)))?;
+        } else if last != 0 && entry.seq != last + 1 && snapshot != Some(entry.seq) {
+            visit(Item::Damage(format!("line {number} has number {} behind {}", entry.seq, last)))?;
         }
         if entry.change == (Change::Snapshot {}) {
             snapshot = Some(entry.seq);
         }
-        extent.last = entry.seq;
-        extent.end = extent.size;
+        last = entry.seq;
         visit(Item::Entry(&entry))?;
     }
-    Ok(extent)
+    Ok(last)
 }
 
 /// The end of the journal, where the writer appends.
@@ -195,11 +178,6 @@ impl Journal {
     /// Sequence number of the last durable line.
     pub(crate) fn last(&self) -> u64 {
         self.last
-    }
-
-    /// Size in bytes.
-    pub(crate) fn len(&self) -> u64 {
-        self.len
     }
 
     /// Appends lines and makes them durable. When it fails nothing counts as appended, and the next attempt writes over

@@ -12,19 +12,19 @@
 //! synced; then one thread commits the names of all who wait and appends them to the journal; then they are answered.
 
 #![allow(clippy::result_large_err)] // two digests by value, two bytes over the line; errors are rare and not stored
-#![allow(dead_code, reason = "the check and the rebuild, which read the journal, follow")]
-
 mod blobs;
 mod collect;
 mod core;
 mod disk;
 mod error;
 mod faults;
+mod fsck;
 mod inflow;
 mod journal;
 mod layout;
 mod names;
 mod open;
+mod rebuild;
 mod staging;
 mod uploads;
 
@@ -40,7 +40,9 @@ pub use blobs::{Blob, BlobStream, Blobs};
 pub use collect::Collected;
 pub use error::{Error, Result};
 pub use faults::Faults;
+pub use fsck::{Code, Finding, FsckOptions, Progress, Report, Severity, fsck};
 pub use names::{LayerDelta, Manifest, Names, NewManifest, Page};
+pub use rebuild::{Rebuilt, rebuild};
 pub use staging::Staging;
 pub use uploads::{Appender, Uploads};
 
@@ -128,7 +130,7 @@ impl Store {
 
     /// Whether names can be read and the disk has the room that it must keep; what `/readyz` asks.
     pub async fn ready(&self) -> Result<()> {
-        self.core.space.take(0)?;
+        self.core.space.check()?;
         self.core.database.read(|names| Ok(names.execute_batch("SELECT 1 FROM repository LIMIT 1")?)).await
     }
 }

@@ -41,7 +41,7 @@ impl Uploads {
         algorithm: Option<Algorithm>,
         per_owner: usize,
     ) -> Result<String> {
-        self.core.space.take(0)?;
+        self.core.space.check()?;
         let id = disk::random_name()?;
         let state = Hasher::new(algorithm.unwrap_or(Algorithm::Sha256)).save();
         let (name, repository, owner) = (id.clone(), repository.clone(), owner.to_owned());
@@ -70,7 +70,7 @@ impl Uploads {
         if at.is_some_and(|at| at != session.position) {
             return Err(Error::OutOfOrder { offset: session.position });
         }
-        self.core.space.take(0)?;
+        self.core.space.check()?;
         let core = Arc::clone(&self.core);
         self.core
             .to_the_end(async move {

@@ -117,7 +117,7 @@ fn place(core: &Core, digest: &Digest, size: u64, source: Source) -> Result<()> 
 }
 
 /// Renames into a directory that may not exist yet.
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if let Some(directory) = to.parent() {

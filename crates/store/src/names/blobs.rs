@@ -70,6 +70,11 @@ pub(crate) fn is_linked(connection: &Connection, repository: i64, digest: &Diges
     Ok(statement.exists(params![repository, digest.to_string()])?)
 }
 
+/// Whether the bytes of `digest` are here.
+pub(crate) fn is_here(connection: &Connection, digest: &Digest) -> Result<bool> {
+    Ok(connection.prepare_cached("SELECT 1 FROM blob WHERE digest = ?1")?.exists([digest.to_string()])?)
+}
+
 /// Whether any repository holds a blob.
 pub(crate) fn is_held(connection: &Connection, digest: &Digest) -> Result<bool> {
     let mut statement = connection.prepare_cached("SELECT 1 FROM repository_blob WHERE digest = ?1")?;

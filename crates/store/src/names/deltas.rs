@@ -86,3 +86,21 @@ pub(crate) fn forget(
     }
     Ok(())
 }
+
+/// Forgets one delta.
+pub(crate) fn delete(
+    tx: &mut Tx<'_>,
+    repository: &RepositoryName,
+    base: &Digest,
+    target: &Digest,
+) -> Result<()> {
+    let id = repositories::find(tx.connection, repository)?.unwrap_or(0);
+    let deleted = tx
+        .connection
+        .prepare_cached("DELETE FROM layer_delta WHERE repository = ?1 AND base = ?2 AND target = ?3")?
+        .execute(params![id, base.to_string(), target.to_string()])?;
+    if deleted > 0 {
+        tx.log(&Change::DeltaDeleted { repository: repository.clone(), base: *base, target: *target })?;
+    }
+    Ok(())
+}

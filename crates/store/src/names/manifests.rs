@@ -59,6 +59,13 @@ pub(crate) fn missing(
     Ok(absent)
 }
 
+/// Whether a repository holds a manifest.
+pub(crate) fn exists(connection: &Connection, repository: i64, digest: &Digest) -> Result<bool> {
+    let mut statement =
+        connection.prepare_cached("SELECT 1 FROM manifest WHERE repository = ?1 AND digest = ?2")?;
+    Ok(statement.exists(params![repository, digest.to_string()])?)
+}
+
 /// Stores a manifest whose bytes are already a durable blob, with its references and tags.
 pub(crate) fn put(tx: &mut Tx<'_>, repository: &RepositoryName, new: &NewManifest) -> Result<()> {
     let absent = missing(tx.connection, repository, &new.required)?;

@@ -9,6 +9,7 @@ pub(crate) mod database;
 pub(crate) mod deltas;
 pub(crate) mod manifests;
 pub(crate) mod referrers;
+pub(crate) mod replay;
 pub(crate) mod repositories;
 pub(crate) mod review;
 pub(crate) mod schema;

@@ -130,16 +130,16 @@ fn stands(connection: &Connection, entry: &Entry) -> Result<bool> {
 
 /// Queues bytes for review, as of `now`.
 pub(crate) fn queue_bytes(connection: &Connection, digest: &Digest, now: i64) -> Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO review (repository, digest, since) VALUES (0, ?1, ?2)
-             ON CONFLICT DO UPDATE SET since = excluded.since",
-        )?
-        .execute(params![digest.to_string(), now])?;
-    Ok(())
+    queue(connection, 0, digest, now)
 }
 
-/// How many entries wait.
-pub(crate) fn waiting(connection: &Connection) -> Result<u64> {
-    Ok(connection.query_row("SELECT count(*) FROM review", [], |row| size_column(row, 0))?)
+/// Queues a link, or with repository 0 bytes, for review, as of `now`.
+pub(crate) fn queue(connection: &Connection, repository: i64, digest: &Digest, now: i64) -> Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO review (repository, digest, since) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET since = excluded.since",
+        )?
+        .execute(params![repository, digest.to_string(), now])?;
+    Ok(())
 }

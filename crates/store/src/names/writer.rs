@@ -36,11 +36,30 @@ pub(crate) struct Tx<'a> {
     pub(crate) now: i64,
     lines: Vec<(u64, i64, Box<RawValue>)>,
     stale: Vec<Stale>,
+    logged: bool,
 }
 
-impl Tx<'_> {
+impl<'a> Tx<'a> {
+    fn new(connection: &'a Connection) -> Self {
+        let now = milliseconds(SystemTime::now());
+        Self { connection, now, lines: Vec::new(), stale: Vec::new(), logged: true }
+    }
+
+    /// Work on a database that nobody else has open, as of now; its lines stay in the outbox.
+    pub(crate) fn offline(connection: &'a Connection) -> Self {
+        Self::new(connection)
+    }
+
+    /// Work that repeats what the journal says already, as of `at`.
+    pub(crate) fn unlogged(connection: &'a Connection, at: i64) -> Self {
+        Self { now: at, logged: false, ..Self::new(connection) }
+    }
+
     /// Says that names change; goes to the journal with the commit.
     pub(crate) fn log(&mut self, change: &Change) -> Result<()> {
+        if !self.logged {
+            return Ok(());
+        }
         let change = journal::encode(change)?;
         self.connection
             .prepare_cached("INSERT INTO outbox (at, change) VALUES (?1, ?2)")?
@@ -303,8 +322,7 @@ impl State {
         stale: &mut Vec<Stale>,
     ) -> Result<()> {
         let connection = &self.connection;
-        let now = milliseconds(SystemTime::now());
-        let mut tx = Tx { connection, now, lines: Vec::new(), stale: Vec::new() };
+        let mut tx = Tx::new(connection);
         let ran = self.savepoint("SAVEPOINT change").map(|()| job.run(&mut tx));
         let Tx { lines: new_lines, stale: new_stale, .. } = tx;
         match ran {

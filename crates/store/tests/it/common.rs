@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use deltaport_oci::wire::ByteRange;
 use deltaport_oci::{Algorithm, Digest, RepositoryName, Tag, manifest, media_type};
-use deltaport_store::{Blob, Faults, NewManifest, Options, Result, Store};
+use deltaport_store::{Blob, Faults, FsckOptions, NewManifest, Options, Report, Result, Store, fsck};
 use futures_util::TryStreamExt as _;
 
 /// The owner of every upload that does not care.
@@ -109,4 +109,47 @@ pub(crate) async fn pull_blob(
     let blob = store.blobs().open(digest).await.unwrap().expect("a linked blob has its bytes");
     assert_eq!(blob.size(), size);
     Some(read_all(&blob).await)
+}
+
+/// Checks a store that is closed, and fails the test unless it is clean.
+pub(crate) fn assert_clean(root: &Path) {
+    let report = check(root, false);
+    assert!(report.findings.is_empty() && report.unnamed == 0, "{:#?}", report.findings);
+}
+
+pub(crate) fn check(root: &Path, repair: bool) -> Report {
+    fsck(&FsckOptions { root: root.to_owned(), repair }, &|_| {}).unwrap()
+}
+
+/// Everything that names say, in words, without times and row numbers.
+pub(crate) fn state(root: &Path) -> Vec<String> {
+    let names = rusqlite::Connection::open(root.join("names.db")).unwrap();
+    let mut lines = Vec::new();
+    for sql in [
+        "SELECT 'repository ' || name FROM repository ORDER BY 1",
+        "SELECT 'blob ' || digest || ' ' || size FROM blob ORDER BY 1",
+        "SELECT 'link ' || name || ' ' || digest FROM repository_blob JOIN repository ON id = repository ORDER BY 1",
+        "SELECT 'manifest ' || name || ' ' || digest || ' ' || media_type || ' ' || coalesce(artifact_type, '-') || ' '
+             || coalesce(subject, '-') || ' ' || coalesce(annotations, '-') || ' ' || size || ' ' || hex(bytes)
+         FROM manifest JOIN repository ON repository.id = repository ORDER BY 1",
+        "SELECT 'reference ' || name || ' ' || m.digest || ' ' || position || ' ' || kind || ' ' || r.digest || ' '
+             || r.media_type || ' ' || r.size || ' ' || coalesce(platform, '-') || ' ' || present
+         FROM reference AS r JOIN manifest AS m ON m.id = r.manifest
+         JOIN repository ON repository.id = r.repository ORDER BY 1",
+        "SELECT 'tag ' || repository.name || ' ' || tag.name || ' ' || digest
+         FROM tag JOIN repository ON id = repository ORDER BY 1",
+        "SELECT 'delta ' || name || ' ' || base || ' ' || target || ' ' || coalesce(digest, '-')
+         FROM layer_delta JOIN repository ON id = repository ORDER BY 1",
+    ] {
+        let mut statement = names.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        lines.extend(rows.map(std::result::Result::unwrap));
+    }
+    lines
+}
+
+/// How many entries the collector's queue has.
+pub(crate) fn queued(root: &Path) -> u64 {
+    let names = rusqlite::Connection::open(root.join("names.db")).unwrap();
+    names.query_row("SELECT count(*) FROM review", [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
 }

@@ -1,4 +1,9 @@
 //! What the store promises, tested through its public face on real files.
 
+#![allow(clippy::unwrap_used)] // helpers are tests too
+
 mod basics;
+mod collect;
 mod common;
+mod damage;
+mod uploads;

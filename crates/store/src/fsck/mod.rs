@@ -1,0 +1,242 @@
+//! Checking a store that is not open: every byte, every name, and that they agree.
+//!
+//! A finding has a stable code, so that scripts and alarms can rely on it. Repairing puts files aside and never deletes
+//! them; it takes names away only when what they mean is lost, and says so.
+
+mod bytes;
+mod journal;
+mod names;
+mod repair;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+use serde::Serialize;
+
+use crate::disk::ProcessLock;
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::names::database;
+
+pub use bytes::Progress;
+
+/// How many findings a report names one by one.
+const NAMED_FINDINGS: usize = 10_000;
+
+/// What to check, and whether to mend it.
+#[derive(Clone, Debug)]
+pub struct FsckOptions {
+    /// The data directory.
+    pub root: PathBuf,
+    /// Whether to mend what was found: damaged files go to quarantine, rows are made to say what is true.
+    pub repair: bool,
+}
+
+/// What was checked and found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Files of blobs read, those of manifests included.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Manifests, counted once for each repository that holds them.
+    pub manifests: u64,
+    /// Things that manifests refer to.
+    pub references: u64,
+    /// Tags.
+    pub tags: u64,
+    /// Links from repositories to blobs.
+    pub links: u64,
+    /// What is not as it should be, in the order in which it was found.
+    pub findings: Vec<Finding>,
+    /// How many findings there are beyond those ten thousand that are named.
+    pub unnamed: u64,
+}
+
+impl Report {
+    /// Whether there is nothing to worry about: no finding above [`Severity::Note`].
+    pub fn is_clean(&self) -> bool {
+        self.unnamed == 0 && self.findings.iter().all(|finding| finding.severity == Severity::Note)
+    }
+
+    /// Whether everything to worry about was mended.
+    pub fn is_mended(&self) -> bool {
+        let settled = |finding: &Finding| finding.severity == Severity::Note || finding.repaired;
+        self.unnamed == 0 && self.findings.iter().all(settled)
+    }
+}
+
+/// One thing that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What kind of thing.
+    pub code: Code,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is about: a digest, `repository@digest`, `repository:tag`, a file.
+    pub subject: String,
+    /// What is wrong with it and what was, or can be, done.
+    pub detail: String,
+    /// Whether it was mended.
+    pub repaired: bool,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Ordinary after a crash; the next start sees to it.
+    Note,
+    /// Nothing is lost, but something is wrong or takes space.
+    Warning,
+    /// Something that was acknowledged is lost or would be served wrong.
+    Error,
+}
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $severity:ident;)+) => {
+        /// What kind of thing a finding is. The texts are stable.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+        #[non_exhaustive]
+        pub enum Code {
+            $($(#[doc = $doc])+ #[serde(rename = $text)] $name,)+
+        }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The stable text.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            /// How bad it is.
+            pub fn severity(self) -> Severity {
+                match self { $(Self::$name => Severity::$severity,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A file does not hold what it is named after.
+    BlobCorrupt = "blob-corrupt", Error;
+    /// Names say that bytes are here, and they are not.
+    BlobMissing = "blob-missing", Error;
+    /// No row and no queue of the collector knows a file.
+    BlobOrphan = "blob-orphan", Warning;
+    /// A row has another size than its file, whose digest is right.
+    BlobSize = "blob-size", Error;
+    /// A file cannot be read.
+    BlobUnreadable = "blob-unreadable", Error;
+    /// The database itself is damaged; `deltaport rebuild` makes it again.
+    DatabaseDamaged = "database-damaged", Error;
+    /// A delta is remembered between layers that are not both there.
+    DeltaDangling = "delta-dangling", Warning;
+    /// The journal has lines that do not read.
+    JournalDamaged = "journal-damaged", Warning;
+    /// The journal does not say what the database says.
+    JournalMismatch = "journal-mismatch", Warning;
+    /// A repository is linked to bytes that have no row.
+    LinkDangling = "link-dangling", Error;
+    /// The bytes in a manifest's row are not those of its digest.
+    ManifestCorrupt = "manifest-corrupt", Error;
+    /// The rows of what a manifest refers to are not what its bytes say.
+    ReferencesWrong = "references-wrong", Warning;
+    /// A row says of something that a manifest refers to that it is here when it is not, or the other way round.
+    PresenceWrong = "presence-wrong", Warning;
+    /// A repository holds nothing.
+    RepositoryEmpty = "repository-empty", Warning;
+    /// Something unreferenced would never be collected.
+    ReviewMissing = "review-missing", Warning;
+    /// A file lies where only blobs should be.
+    StrayFile = "stray-file", Warning;
+    /// A tag points at a manifest that is not there.
+    TagDangling = "tag-dangling", Error;
+    /// An upload has fewer bytes than were acknowledged.
+    UploadDamaged = "upload-damaged", Error;
+    /// A file of an upload that has no row; the next start removes it.
+    UploadOrphan = "upload-orphan", Note;
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Checks the store of `options`; calls `progress` now and then, from several threads. Blocks, and needs the store to
+/// be open nowhere.
+///
+/// Fails only when the check itself cannot be done; what it finds is in the report.
+pub fn fsck(options: &FsckOptions, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
+    let layout = Layout::new(&options.root);
+    if !layout.blobs().is_dir() {
+        return Err(Error::Unusable(format!(
+            "{} is not a data directory: it has no blobs/",
+            options.root.display()
+        )));
+    }
+    let _lock = ProcessLock::take(&layout)?;
+    let mut report = Report::default();
+    let connection = match open_database(&layout) {
+        Ok(connection) => connection,
+        Err(Error::Corrupt(text)) => {
+            let detail = format!("{text}; run `deltaport rebuild` to make it again");
+            add(&mut report, Code::DatabaseDamaged, "names.db", detail, false);
+            bytes::check_alone(&layout, &mut report, progress)?;
+            return Ok(report);
+        }
+        Err(error) => return Err(error),
+    };
+    let mut check = Check { layout: &layout, connection: &connection, repair: options.repair, report };
+    check.bytes(progress)?;
+    check.rows()?;
+    check.uploads()?;
+    check.journal()?;
+    Ok(check.report)
+}
+
+/// A check under way.
+struct Check<'a> {
+    layout: &'a Layout,
+    connection: &'a Connection,
+    repair: bool,
+    report: Report,
+}
+
+impl Check<'_> {
+    fn find(&mut self, code: Code, subject: impl fmt::Display, detail: impl Into<String>, repaired: bool) {
+        add(&mut self.report, code, subject, detail, repaired);
+    }
+}
+
+fn add(
+    report: &mut Report,
+    code: Code,
+    subject: impl fmt::Display,
+    detail: impl Into<String>,
+    repaired: bool,
+) {
+    if report.findings.len() >= NAMED_FINDINGS {
+        report.unnamed += 1;
+        return;
+    }
+    let (subject, detail) = (subject.to_string(), detail.into());
+    report.findings.push(Finding { code, severity: code.severity(), subject, detail, repaired });
+}
+
+/// Opens the database and has SQLite check it, every page and index.
+fn open_database(layout: &Layout) -> Result<Connection> {
+    let connection = database::connect(layout)?;
+    let complaints = connection
+        .prepare("PRAGMA integrity_check(10)")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
+    if complaints != ["ok"] {
+        return Err(Error::Corrupt(format!("names.db: {}", complaints.join("; "))));
+    }
+    Ok(connection)
+}
