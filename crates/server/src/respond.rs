@@ -70,9 +70,10 @@ impl Answer {
         self.content(media_type, Content::Whole(Bytes::from(text)))
     }
 
-    /// The length of content that is not sent along (HEAD).
-    pub(crate) fn length(self, length: u64) -> Self {
-        self.header(CONTENT_LENGTH, HeaderValue::from(length))
+    /// The length of content that is not sent along (HEAD), or that there is none.
+    pub(crate) fn length(mut self, length: u64) -> Self {
+        self.0.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+        self
     }
 
     /// Done.

@@ -38,6 +38,9 @@ const EDGES: [(&str, &[&str]); 10] = [
 /// What tests may use besides.
 const TESTKIT: &str = "deltaport-testkit";
 
+/// Edges that only tests may have: a server is tested over a real store.
+const TEST_EDGES: [(&str, &str); 1] = [("deltaport-server", "deltaport-store")];
+
 /// Dependencies that shape the crate that has them, and the crates that may: what makes `store` the only one that
 /// knows SQL, `client` the only one that dials out, `server` the only one that accepts.
 const OWNERS: [(&str, &[&str]); 13] = [
@@ -73,7 +76,8 @@ pub(super) fn dependencies_point_one_way() -> Result<Offences> {
         };
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
             let to = text(dependency, "name");
-            let for_tests = dependency["kind"] == "dev" && (to == TESTKIT || from == "deltaport");
+            let for_tests = dependency["kind"] == "dev"
+                && (to == TESTKIT || from == "deltaport" || TEST_EDGES.contains(&(from, to)));
             if dependency["path"].is_string() && !allowed.contains(&to) && !for_tests {
                 offences.push(format!("{from} -> {to} is not an allowed edge"));
             }

@@ -4,7 +4,7 @@ use aws_lc_rs::rand;
 use deltaport_oci::wire::{ByteRange, Ranges};
 use deltaport_oci::{Digest, RepositoryName, media_type};
 use http::StatusCode;
-use http::header::{ACCEPT_RANGES, CONTENT_RANGE};
+use http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE};
 
 use crate::body::{Content, Parts};
 use crate::dispatch::Asked;
@@ -58,7 +58,7 @@ pub(crate) async fn head(
         .digest(digest)
         .etag(etag)
         .header(ACCEPT_RANGES, "bytes")
-        .content(media_type::OCTET_STREAM, Content::Empty)
+        .header(CONTENT_TYPE, media_type::OCTET_STREAM)
         .length(size))
 }
 
