@@ -19,6 +19,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Serve(Serve),
     Config(Config),
+    Fsck(Fsck),
+    Rebuild(Rebuild),
     Passwd(Passwd),
 }
 
@@ -87,6 +89,52 @@ pub(crate) struct ConfigReference {
     /// Write JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Check every byte and every name, and mend them if wanted
+///
+/// Reads every file and compares it with its digest, and everything that the database says with the files, the manifests
+/// and the journal. deltaport must not be running on these data.
+///
+/// Exits with 0 when all is well (or, with --repair, was mended), with 1 when something is wrong, with 3 when it could not
+/// check.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Fsck {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Mend what can be mended: damaged files are put into quarantine/ and never deleted, and names of what is lost are
+    /// taken away
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Write JSON: {"ok": ..., "report": {..., "findings": [{"code": ..., "severity": ..., ...}]}}
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Make the database again, from the blobs and the journal
+///
+/// For when names.db is lost or damaged. It is made beside the old one, which is then set aside and not deleted. Uploads
+/// in progress are lost; clients begin them again. deltaport must not be running on these data.
+///
+/// Exits with 0 when everything was given back, with 1 when something is lost, with 3 when it was not done.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rebuild {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Write JSON: {"ok": ..., "rebuilt": {...}}
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where the data are.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Place {
+    /// The directory that holds everything [default: the platform's data directory]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) data: Option<PathBuf>,
+    /// The configuration file that names the directory
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// Make a line of a password file

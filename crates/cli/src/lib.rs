@@ -20,7 +20,7 @@ use args::{Args, Command};
 use output::Output;
 
 /// Runs the program with these arguments, the first of which is its own name, and returns what it exits with: 0 when
-/// all is well, 1 when something is not, 2 when the arguments make no sense.
+/// all is well, 1 when something is not, 2 when the arguments make no sense, 3 when a check could not be made.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
@@ -30,10 +30,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    let failure = match args.command {
+        // 1 is what they found.
+        Command::Fsck(_) | Command::Rebuild(_) => ExitCode::from(3),
+        _ => ExitCode::FAILURE,
+    };
     let mut output = Output::standard();
     let outcome = match args.command {
         Command::Serve(args) => commands::serve::run(&args, &mut output),
         Command::Config(args) => commands::config::run(&args, &mut output),
+        Command::Fsck(args) => commands::fsck::run(&args, &mut output),
+        Command::Rebuild(args) => commands::rebuild::run(&args, &mut output),
         Command::Passwd(args) => commands::passwd::run(&args, &mut output),
     };
     match outcome {
@@ -41,7 +48,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&error);
-            ExitCode::FAILURE
+            failure
         }
     }
 }

@@ -24,6 +24,11 @@ pub(crate) fn start(log: &Log) {
     std::panic::set_hook(Box::new(log_panic));
 }
 
+/// Starts logging for a command that ends by itself and tells its outcome otherwise: only what is wrong on the way.
+pub(crate) fn start_for_command() {
+    start(&Log { level: Level::Warn, format: LogFormat::Text });
+}
+
 /// What is important enough. Of what other crates say, only warnings are an operator's business, unless everything is
 /// wanted.
 fn filter(level: Level) -> Targets {

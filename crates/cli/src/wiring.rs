@@ -9,11 +9,27 @@ use deltaport_server::{BindError, Server};
 use deltaport_store::{Faults, Store};
 use deltaport_trust::{Passwords, Rules};
 
-use crate::settings::{Settings, Size, Validate};
+use crate::args::Place;
+use crate::settings::{Overrides, Settings, Size, Validate};
 
 /// The directory that holds everything.
 pub(crate) fn data_directory(settings: &Settings) -> anyhow::Result<PathBuf> {
-    match &settings.data {
+    data_or_default(settings.data.as_ref())
+}
+
+/// The directory that a command other than `serve` works on.
+pub(crate) fn stored_data(place: &Place) -> anyhow::Result<PathBuf> {
+    match &place.config {
+        Some(config) => {
+            let settings = Settings::load(Some(config), &Overrides::default())?;
+            data_directory(&settings)
+        }
+        None => data_or_default(place.data.as_ref()),
+    }
+}
+
+fn data_or_default(data: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+    match data {
         Some(data) => Ok(data.clone()),
         None => directories::ProjectDirs::from("", "", "deltaport")
             .map(|directories| directories.data_dir().to_owned())

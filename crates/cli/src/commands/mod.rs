@@ -1,5 +1,8 @@
 //! The commands, one file each. A command reads its input, has the work done, and tells the outcome.
 
 pub(crate) mod config;
+pub(crate) mod fsck;
 pub(crate) mod passwd;
+mod progress;
+pub(crate) mod rebuild;
 pub(crate) mod serve;

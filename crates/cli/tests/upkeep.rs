@@ -1,0 +1,156 @@
+//! `deltaport fsck` and `deltaport rebuild` on what a real server has stored. What they find and mend is tested with the
+//! store; here it is whether an operator is told, and what a script can rely on.
+
+#![allow(clippy::unwrap_used)] // the helpers of tests fail as tests do
+
+use std::path::PathBuf;
+
+use deltaport_oci::Digest;
+use deltaport_testkit::http::Request;
+use deltaport_testkit::process::{Launch, Server};
+use deltaport_testkit::sample::Image;
+use serde_json::Value;
+
+/// A server that has acknowledged an image as `team/app:1` and was stopped.
+async fn stopped_with(image: &Image) -> Server {
+    let mut server = Launch::new(env!("CARGO_BIN_EXE_deltaport")).start().await;
+    let client = server.client();
+    for blob in image.blobs() {
+        let upload = Request::post("/v2/team/app/blobs/uploads/").query("digest", blob.digest);
+        assert_eq!(client.send(upload.body(blob.bytes.clone())).await.status, 201);
+    }
+    let manifest =
+        Request::put("/v2/team/app/manifests/1").header("Content-Type", &image.manifest.media_type);
+    assert_eq!(client.send(manifest.body(image.manifest.bytes.clone())).await.status, 201);
+    assert!(server.terminate().success());
+    server
+}
+
+/// Runs a command on the data of a server: its exit code and what it wrote.
+fn run(server: &Server, command: &[&str]) -> (i32, String) {
+    let data = server.launch().data();
+    let (status, text) = server.launch().run(&[command, &["--data", data.to_str().unwrap()]].concat());
+    (status.code().unwrap(), text)
+}
+
+fn blob_file(server: &Server, digest: &Digest) -> PathBuf {
+    let hex = digest.hex();
+    server.launch().data().join("blobs/sha256").join(&hex[..2]).join(&hex)
+}
+
+/// Writes over a file that is not meant to be written to.
+fn overwrite(path: &PathBuf, bytes: &[u8]) {
+    std::fs::remove_file(path).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+async fn tag_status(server: &mut Server) -> u16 {
+    server.start_again().await;
+    let status = server.client().send(Request::get("/v2/team/app/manifests/1")).await.status;
+    assert!(server.terminate().success());
+    status
+}
+
+#[tokio::test]
+async fn good_data_are_called_good() {
+    let server = stopped_with(&Image::small(1)).await;
+    let (code, text) = run(&server, &["fsck"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.ends_with("All is well.\n") && text.contains("1 manifests"), "{text}");
+    assert!(!text.contains('\x1b'), "progress is for terminals: {text}");
+    let (code, text) = run(&server, &["fsck", "--json"]);
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &json["ok"], &json["report"]["tags"]), (0, &Value::Bool(true), &Value::from(1)));
+}
+
+#[tokio::test]
+async fn damage_is_found_named_and_put_aside() {
+    let image = Image::small(2);
+    let server = stopped_with(&image).await;
+    let layer = blob_file(&server, &image.layers[0].digest);
+    overwrite(&layer, b"something else");
+    let (code, text) = run(&server, &["fsck"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains(&format!("error: blob-corrupt: {}", image.layers[0].digest)), "{text}");
+    assert!(text.contains("`deltaport fsck --repair` mends"), "{text}");
+    assert!(layer.exists(), "it only looked");
+    let (code, text) = run(&server, &["fsck", "--json"]);
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &json["ok"]), (1, &Value::Bool(false)));
+    assert_eq!(json["report"]["findings"][0]["code"], "blob-corrupt");
+
+    let (code, text) = run(&server, &["fsck", "--repair"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("; mended") && text.contains("quarantine"), "{text}");
+    assert!(!layer.exists());
+    let quarantine = std::fs::read_dir(server.launch().data().join("quarantine")).unwrap();
+    let kept: Vec<Vec<u8>> = quarantine.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    assert!(kept.contains(&b"something else".to_vec()), "the damaged bytes are kept");
+    let (code, text) = run(&server, &["fsck"]);
+    assert_eq!(code, 0, "{text}");
+}
+
+#[tokio::test]
+async fn a_lost_database_is_made_again() {
+    let image = Image::small(3);
+    let mut server = stopped_with(&image).await;
+    std::fs::remove_file(server.launch().data().join("names.db")).unwrap();
+    // Starting with an empty one would look as if everything was deleted.
+    let (code, text) = run(&server, &["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("run `deltaport rebuild`"), "{text}");
+
+    let (code, text) = run(&server, &["rebuild"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains("1 repositories, 1 manifests, 1 tags") && text.contains("Nothing is lost"),
+        "{text}"
+    );
+    assert_eq!(run(&server, &["fsck"]).0, 0);
+    assert_eq!(tag_status(&mut server).await, 200);
+
+    let (code, text) = run(&server, &["rebuild", "--json"]);
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &json["ok"], &json["rebuilt"]["lost"]), (0, &Value::Bool(true), &Value::from(0)));
+}
+
+#[tokio::test]
+async fn what_cannot_be_given_back_is_told() {
+    let image = Image::small(4);
+    let server = stopped_with(&image).await;
+    std::fs::remove_file(blob_file(&server, &image.manifest.digest)).unwrap();
+    let (code, text) = run(&server, &["rebuild"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("could not be given back; push them again:"), "{text}");
+    assert!(text.contains("team/app"), "{text}");
+}
+
+#[tokio::test]
+async fn nothing_is_checked_beside_a_running_server() {
+    let mut server = stopped_with(&Image::small(5)).await;
+    server.start_again().await;
+    for command in ["fsck", "rebuild"] {
+        let (code, text) = run(&server, &[command]);
+        assert_eq!(code, 3, "{text}");
+        assert!(text.contains("another deltaport") || text.contains("in use"), "{text}");
+    }
+}
+
+#[test]
+fn a_directory_without_data_is_not_good_data() {
+    let launch = Launch::new(env!("CARGO_BIN_EXE_deltaport"));
+    for command in ["fsck", "rebuild"] {
+        let (status, text) = launch.run(&[command, "--data", launch.home().to_str().unwrap()]);
+        assert_eq!(status.code(), Some(3), "{text}");
+        assert!(text.contains("is not a data directory"), "{text}");
+        assert_eq!(std::fs::read_dir(launch.home()).unwrap().count(), 0, "it made nothing there");
+    }
+}
+
+#[tokio::test]
+async fn the_configuration_says_where_the_data_are() {
+    let server = stopped_with(&Image::small(6)).await;
+    let config = server.launch().file("elsewhere.toml", "data = \"data\"");
+    let (status, text) = server.launch().run(&["fsck", "--config", config.to_str().unwrap()]);
+    assert_eq!(status.code(), Some(0), "{text}");
+}
