@@ -1,16 +1,21 @@
 //! The only place where parts are constructed: settings become options, options become parts.
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
+use deltaport_client::{Credentials, Upstream};
 use deltaport_registry::Registry;
 use deltaport_server::{BindError, Server};
 use deltaport_store::{Faults, Store};
 use deltaport_trust::{Passwords, Rules};
 
 use crate::args::Place;
-use crate::settings::{Overrides, Settings, Size, Validate};
+use crate::settings::{self, Overrides, Settings, Size, Validate};
+
+/// No file that settings name may have more bytes.
+const MAX_FILE_LEN: u64 = 8 << 20;
 
 /// The directory that holds everything.
 pub(crate) fn data_directory(settings: &Settings) -> anyhow::Result<PathBuf> {
@@ -131,26 +136,50 @@ fn explain(error: BindError) -> anyhow::Error {
     anyhow!("cannot listen on {address}: {advice}")
 }
 
+/// Prepares to ask another registry; nothing is dialled.
+fn client(upstream: &settings::Upstream) -> anyhow::Result<Upstream> {
+    let mut options = deltaport_client::Options::new(&upstream.host, &upstream.url);
+    if let (Some(username), Some(file)) = (&upstream.username, &upstream.password_file) {
+        let password = read(file)?.lines().next().unwrap_or_default().to_owned();
+        if password.is_empty() {
+            bail!("there is no password in the first line of {}", file.display());
+        }
+        options.credentials = Some(Credentials { username: username.clone(), password });
+    }
+    options.ca = upstream.ca.as_deref().map(read).transpose()?.map(String::into_bytes);
+    options.token_hosts = upstream.token_hosts.iter().cloned().collect();
+    options.redirect_hosts = upstream.redirect_hosts.iter().cloned().collect();
+    Ok(Upstream::new(&options)?)
+}
+
 /// What is wrong with the files that settings name, as far as looking at them tells. Nothing is kept of them.
 pub(crate) fn files_that_cannot_be_used(settings: &Settings) -> Vec<anyhow::Error> {
     let mut errors = Vec::new();
     if let Some(path) = &settings.access.htpasswd {
         errors.extend(passwords(path).err());
     }
-    let tls = [settings.tls.certificate.as_ref(), settings.tls.key.as_ref()];
-    let upstreams =
-        settings.upstream.iter().flat_map(|upstream| [upstream.password_file.as_ref(), upstream.ca.as_ref()]);
-    for path in tls.into_iter().chain(upstreams).flatten() {
-        errors.extend(
-            std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display())).err(),
-        );
+    for path in [&settings.tls.certificate, &settings.tls.key].into_iter().flatten() {
+        errors.extend(read(path).err());
     }
+    errors.extend(settings.upstream.iter().filter_map(|upstream| client(upstream).err()));
     errors
 }
 
 fn passwords(path: &Path) -> anyhow::Result<Passwords> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Passwords::parse(&text).with_context(|| format!("cannot use {}", path.display()))
+    Passwords::parse(&read(path)?).with_context(|| format!("cannot use {}", path.display()))
+}
+
+/// Reads a small text file.
+fn read(path: &Path) -> anyhow::Result<String> {
+    let read = || {
+        let mut text = String::new();
+        File::open(path)?.take(MAX_FILE_LEN + 1).read_to_string(&mut text)?;
+        match text.len() > usize::try_from(MAX_FILE_LEN).unwrap_or(usize::MAX) {
+            true => Err(io::Error::other(format!("it has more than {MAX_FILE_LEN} bytes"))),
+            false => Ok(text),
+        }
+    };
+    read().with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// A size in memory. The table of keys allows none that a 64-bit machine could not have; a smaller one gets its most.

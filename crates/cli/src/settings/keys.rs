@@ -265,6 +265,25 @@ pub(super) const SETTINGS: &[Key<Settings>] = &[
         about: "Another registry that things come from which are not here. Without any, only what was pushed is served.",
     },
     Key {
+        name: "fill.concurrent",
+        slot: Slot::Count(|s| &mut s.fill.concurrent, 1..=1000),
+        default: Default::Value("8"),
+        about: "How many blobs are fetched from upstreams at the same time; more wait.",
+    },
+    Key {
+        name: "fill.patience",
+        slot: Slot::Span(|s| &mut s.fill.patience, seconds(1)..=seconds(DAY)),
+        default: Default::Value("\"2m\""),
+        about: "How long a transfer from an upstream may go without a new byte before it is given up. Until then it is \
+                taken up again where it stopped, as often as it takes.",
+    },
+    Key {
+        name: "fill.delta_wait",
+        slot: Slot::Span(|s| &mut s.fill.delta_wait, seconds(0)..=seconds(HOUR)),
+        default: Default::Value("\"10s\""),
+        about: "How long to wait for a delta that an upstream is still making, before the whole layer is fetched.",
+    },
+    Key {
         name: "delta.memory",
         slot: Slot::Size(|s| &mut s.delta.memory, Size(16 * MIB)..=Size(64 * GIB)),
         default: Default::Value("\"1GiB\""),
@@ -273,9 +292,9 @@ pub(super) const SETTINGS: &[Key<Settings>] = &[
     },
     Key {
         name: "delta.jobs",
-        slot: Slot::Count(|s| &mut s.delta.jobs, 0..=64),
+        slot: Slot::Count(|s| &mut s.delta.jobs, 1..=64),
         default: Default::Value("1"),
-        about: "How many deltas are made at the same time, each on a core of its own. 0 makes none.",
+        about: "How many deltas are made, and how many applied, at the same time, each on a core of its own.",
     },
     Key {
         name: "delta.level",
@@ -286,8 +305,8 @@ pub(super) const SETTINGS: &[Key<Settings>] = &[
     Key {
         name: "delta.maximum_layer",
         slot: Slot::Size(|s| &mut s.delta.maximum_layer, Size(MIB)..=Size(64 * GIB)),
-        default: Default::Value("\"2GiB\""),
-        about: "The largest layer, as it is stored, that a delta is made or asked for.",
+        default: Default::Value("\"512MiB\""),
+        about: "The largest layer, as it is stored, that deltas are made from or to.",
     },
 ];
 

@@ -54,6 +54,8 @@ pub struct Settings {
     pub log: Log,
     /// Where missing things come from.
     pub upstream: Vec<Upstream>,
+    /// How they are fetched.
+    pub fill: Fill,
     /// How deltas are made.
     pub delta: Delta,
 }
@@ -74,6 +76,7 @@ impl Settings {
             collect: Collect::default(),
             log: Log::default(),
             upstream: Vec::new(),
+            fill: Fill::default(),
             delta: Delta::default(),
         }
     }
@@ -266,17 +269,29 @@ pub enum Deltas {
     Never,
 }
 
+/// `[fill]`
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Fill {
+    /// How many blobs are fetched at the same time.
+    pub concurrent: u64,
+    /// How long a transfer may go without a new byte.
+    pub patience: Span,
+    /// How long to wait for a delta that is being made.
+    pub delta_wait: Span,
+}
+
 /// `[delta]`
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Delta {
     /// Memory that making or applying one delta may take.
     pub memory: Size,
-    /// How many are made at the same time.
+    /// How many are made, and how many applied, at the same time.
     pub jobs: u64,
     /// How hard the compressor tries.
     pub level: u64,
-    /// The largest layer that a delta is made for.
+    /// The largest layer that deltas are made from or to.
     pub maximum_layer: Size,
 }
 
