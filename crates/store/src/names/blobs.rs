@@ -1,7 +1,7 @@
 //! Rows of blobs and of the repositories that hold them.
 
 use deltaport_oci::{Descriptor, Digest, RepositoryName};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{Stale, Tx, column, repositories, size_column};
 use crate::error::Result;
@@ -23,6 +23,31 @@ pub(crate) fn size(
     Ok(statement
         .query_row(params![repository.as_str(), digest.to_string()], |row| size_column(row, 0))
         .optional()?)
+}
+
+/// What a manifest says about a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Referenced {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Whether it is a layer, and not a configuration.
+    pub layer: bool,
+}
+
+/// What the manifests of a repository say about a blob; should they disagree, that it is a layer wins.
+pub(crate) fn referenced(
+    connection: &Connection,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<Option<Referenced>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT size, kind = 'layer' FROM reference
+         WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND digest = ?2
+             AND kind IN ('config', 'layer')
+         ORDER BY kind DESC LIMIT 1",
+    )?;
+    let read = |row: &Row<'_>| Ok(Referenced { size: size_column(row, 0)?, layer: row.get(1)? });
+    Ok(statement.query_row(params![repository.as_str(), digest.to_string()], read).optional()?)
 }
 
 /// Repositories that hold a blob, in the order in which they came into being.

@@ -28,6 +28,7 @@ use rusqlite::Row;
 use crate::core::Core;
 use crate::error::{Error, Result};
 
+pub use blobs::Referenced;
 pub(crate) use cache::Stale;
 pub(crate) use writer::{Tx, milliseconds};
 
@@ -199,6 +200,16 @@ impl Names {
             cache.remember_blob(key, size, &ticket);
         }
         Ok(size)
+    }
+
+    /// What the manifests of `repository` say about a blob, whether it is here or not; `None` when none refers to it.
+    pub async fn referenced(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Referenced>> {
+        let (repository, digest) = (repository.clone(), *digest);
+        self.core.database.read(move |names| blobs::referenced(names, &repository, &digest)).await
     }
 
     /// Repositories that hold a blob, at most `limit`; what an anonymous mount chooses from.

@@ -210,6 +210,12 @@ async fn layers_and_deltas() {
     assert_eq!(digests, [newer, blobs[1], blobs[2]]);
     assert_eq!(names.recent_layers(&app, 1).await.unwrap().len(), 1);
 
+    let referenced = async |blob: Digest| names.referenced(&app, &blob).await.unwrap();
+    let layer = referenced(newer).await.unwrap();
+    assert!(layer.layer && layer.size > 0, "{layer:?}");
+    assert!(!referenced(blobs[0]).await.unwrap().layer);
+    assert_eq!(referenced(delta).await, None, "here, but no manifest says so");
+
     assert_eq!(names.layer_delta(&app, &blobs[1], &newer).await.unwrap(), None);
     names.put_layer_delta(&app, &blobs[1], &newer, &LayerDelta::NotWorthIt).await.unwrap();
     assert_eq!(names.layer_delta(&app, &blobs[1], &newer).await.unwrap(), Some(LayerDelta::NotWorthIt));
