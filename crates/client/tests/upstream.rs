@@ -1,5 +1,7 @@
 //! The client against a scripted upstream on real sockets: what registries do, and what hostile ones try.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails, also in its helpers
+
 use std::time::Duration;
 
 use deltaport_client::{Credentials, Error, ErrorKind, LayerDelta, Options, Timeouts, Upstream};
