@@ -74,8 +74,28 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
             Validate::Platforms(platforms) => deltaport_registry::Validate::Platforms(platforms.clone()),
         },
         collect: deltaport_registry::Collect { interval: settings.collect.interval.0 },
+        upstreams: settings.upstream.iter().map(upstream).collect::<anyhow::Result<_>>()?,
+        fill: deltaport_registry::Fill::default(),
+        delta: deltaport_registry::Delta {
+            memory: settings.delta.memory.0,
+            jobs: count(settings.delta.jobs),
+            level: i32::try_from(settings.delta.level).unwrap_or(i32::MAX),
+            maximum_layer: settings.delta.maximum_layer.0,
+        },
     };
     Ok(Registry::new(options, store, rules(settings)?))
+}
+
+/// A registry whose content is served here.
+fn upstream(upstream: &settings::Upstream) -> anyhow::Result<deltaport_registry::Upstream> {
+    Ok(deltaport_registry::Upstream {
+        client: client(upstream)?,
+        default: upstream.default,
+        deltas: match upstream.deltas {
+            settings::Deltas::Auto => deltaport_registry::Deltas::Auto,
+            settings::Deltas::Never => deltaport_registry::Deltas::Never,
+        },
+    })
 }
 
 /// Makes the access rules.

@@ -80,6 +80,12 @@ pub enum Error {
         /// How many it may set.
         limit: usize,
     },
+    /// The repository shows what another registry holds, and cannot be pushed to.
+    #[error("this repository mirrors {host} and cannot be pushed to; push to {host} instead")]
+    Mirror {
+        /// The registry that it mirrors.
+        host: Box<str>,
+    },
     /// The disk is full.
     #[error("there is not enough disk space to store this; try again later")]
     NoSpace,
@@ -115,6 +121,8 @@ pub enum Kind {
     Conflict,
     /// Too many at once.
     TooMany,
+    /// Not offered here.
+    Unsupported,
     /// More bytes than are taken.
     TooLarge,
     /// A longer list in the request than is taken.
@@ -144,6 +152,7 @@ impl Error {
             Self::TooManyUploads { .. } => Kind::TooMany,
             Self::ManifestTooLarge { .. } | Self::BlobTooLarge { .. } => Kind::TooLarge,
             Self::TooManyTags { .. } => Kind::TooLong,
+            Self::Mirror { .. } => Kind::Unsupported,
             Self::NoSpace => Kind::NoSpace,
             Self::Upstream { .. } => Kind::Upstream,
             Self::Internal(_) => Kind::Internal,
@@ -166,6 +175,7 @@ impl Error {
             }
             Self::MissingReferences(_) => ErrorCode::ManifestBlobUnknown,
             Self::TooManyUploads { .. } => ErrorCode::TooManyRequests,
+            Self::Mirror { .. } => ErrorCode::Unsupported,
             Self::NoSpace | Self::Upstream { .. } => ErrorCode::Unavailable,
             Self::Internal(_) => ErrorCode::Unknown,
         }
@@ -191,6 +201,7 @@ impl Error {
             | Self::Size { .. }
             | Self::UploadBusy
             | Self::ManifestInvalid(_)
+            | Self::Mirror { .. }
             | Self::NoSpace
             | Self::Upstream { .. }
             | Self::Internal(_) => None,

@@ -12,7 +12,9 @@
 mod authorize;
 mod collect;
 mod error;
-pub mod fill;
+mod files;
+mod fill;
+mod flight;
 mod lists;
 mod metrics;
 mod mount;
@@ -29,12 +31,17 @@ use arc_swap::ArcSwap;
 use deltaport_store::Store;
 use deltaport_trust::Rules;
 
+use fill::Fills;
+use upstream::Upstreams;
+use vend::Jobs;
+
 pub use deltaport_store::{Manifest, Page};
 pub use error::{Error, Kind, Result};
 pub use metrics::Metrics;
-pub use options::{Collect, Limits, Options, Validate};
+pub use options::{Collect, Delta, Fill, Limits, Options, Validate};
 pub use push::{NewManifest, PutManifest};
 pub use uploads::Upload;
+pub use upstream::{Deltas, Located, Upstream};
 
 /// A registry; cheap to clone, every clone is the same registry.
 #[derive(Clone)]
@@ -45,12 +52,18 @@ struct Inner {
     store: Store,
     rules: ArcSwap<Rules>,
     metrics: Metrics,
+    upstreams: Upstreams,
+    fills: Fills,
+    deltas: Jobs,
 }
 
 impl Registry {
     /// A registry over `store`, open to whom `rules` let in.
     pub fn new(options: Options, store: Store, rules: Rules) -> Self {
         Self(Arc::new(Inner {
+            upstreams: Upstreams::new(&options.upstreams),
+            fills: Fills::new(&options),
+            deltas: Jobs::new(&options.delta),
             options,
             store,
             rules: ArcSwap::from_pointee(rules),

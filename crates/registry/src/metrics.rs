@@ -1,6 +1,8 @@
 //! What the registry counts. The server decides where the numbers are shown.
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry as Prometheus;
 
 /// What the registry counts, since it was made.
@@ -11,11 +13,41 @@ pub struct Metrics {
     pub(crate) collected_uploads: Counter,
     pub(crate) collector_failures: Counter,
     pub(crate) collector_runs: Counter,
+    pub(crate) deltas_failed: Counter,
+    pub(crate) deltas_made: Counter,
+    pub(crate) deltas_not_worth_it: Counter,
+    pub(crate) deltas_offered: Counter,
     pub(crate) manifests_pushed: Counter,
     pub(crate) mounts: Counter,
     pub(crate) upload_bytes: Counter,
     pub(crate) uploads_begun: Counter,
     pub(crate) uploads_finished: Counter,
+    deltas_applied: Family<Host, Counter>,
+    delta_saved_bytes: Family<Host, Counter>,
+    delta_fallbacks: Family<Reason, Counter>,
+    fill_failures: Family<Host, Counter>,
+    fills: Family<Host, Counter>,
+    received_bytes: Family<Host, Counter>,
+    stale: Family<Host, Counter>,
+}
+
+/// Which upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Host {
+    upstream: String,
+}
+
+/// Which upstream, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    upstream: String,
+    reason: String,
+}
+
+impl Host {
+    fn of(host: &str) -> Self {
+        Self { upstream: host.to_owned() }
+    }
 }
 
 impl Metrics {
@@ -27,6 +59,10 @@ impl Metrics {
             ("collected_uploads", "Abandoned uploads removed", &self.collected_uploads),
             ("collector_failures", "Runs of the collector that failed", &self.collector_failures),
             ("collector_runs", "Runs of the collector that succeeded", &self.collector_runs),
+            ("deltas_failed", "Deltas that could not be made", &self.deltas_failed),
+            ("deltas_made", "Deltas made", &self.deltas_made),
+            ("deltas_not_worth_it", "Deltas that would save too little", &self.deltas_not_worth_it),
+            ("deltas_offered", "Requests answered with a delta", &self.deltas_offered),
             ("manifests_pushed", "Manifests stored", &self.manifests_pushed),
             ("mounts", "Blobs mounted from another repository", &self.mounts),
             ("upload_bytes", "Bytes of blobs received and durable", &self.upload_bytes),
@@ -35,5 +71,53 @@ impl Metrics {
         ] {
             prometheus.register(name, help, counter.clone());
         }
+        for (name, help, family) in [
+            ("upstream_deltas_applied", "Layers that came as a delta", &self.deltas_applied),
+            ("upstream_delta_saved_bytes", "Bytes that deltas spared", &self.delta_saved_bytes),
+            ("upstream_fill_failures", "Blobs that did not arrive", &self.fill_failures),
+            ("upstream_fills", "Blobs that arrived", &self.fills),
+            (
+                "upstream_received_bytes",
+                "Bytes of manifests, blobs and deltas received",
+                &self.received_bytes,
+            ),
+            ("upstream_stale_answers", "Stored tags served although they may have moved", &self.stale),
+        ] {
+            prometheus.register(name, help, family.clone());
+        }
+        let help = "Layers that were fetched whole although a delta was asked for";
+        prometheus.register("upstream_delta_fallbacks", help, self.delta_fallbacks.clone());
+    }
+
+    /// Bytes came from an upstream.
+    pub(crate) fn received(&self, host: &str, bytes: u64) {
+        self.received_bytes.get_or_create(&Host::of(host)).inc_by(bytes);
+    }
+
+    /// A blob came from an upstream.
+    pub(crate) fn filled(&self, host: &str) {
+        self.fills.get_or_create(&Host::of(host)).inc();
+    }
+
+    /// A blob did not come.
+    pub(crate) fn fill_failed(&self, host: &str) {
+        self.fill_failures.get_or_create(&Host::of(host)).inc();
+    }
+
+    /// A stored tag was served without the upstream's word.
+    pub(crate) fn stale(&self, host: &str) {
+        self.stale.get_or_create(&Host::of(host)).inc();
+    }
+
+    /// A layer came as a delta that was `saved` bytes smaller.
+    pub(crate) fn delta_applied(&self, host: &str, saved: u64) {
+        self.deltas_applied.get_or_create(&Host::of(host)).inc();
+        self.delta_saved_bytes.get_or_create(&Host::of(host)).inc_by(saved);
+    }
+
+    /// A layer is fetched whole for this reason.
+    pub(crate) fn delta_fallback(&self, host: &str, reason: &str) {
+        let reason = Reason { upstream: host.to_owned(), reason: reason.to_owned() };
+        self.delta_fallbacks.get_or_create(&reason).inc();
     }
 }

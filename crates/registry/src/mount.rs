@@ -18,6 +18,7 @@ impl Registry {
         digest: &Digest,
         from: Option<&RepositoryName>,
     ) -> Result<bool> {
+        self.check_own(repository)?;
         let names = self.store().names();
         let found = match from {
             Some(from) => self.may(caller, Action::Pull, from) && names.blob(from, digest).await?.is_some(),

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use deltaport_oci::{Platform, manifest};
 
+use crate::Upstream;
+
 /// What a [`Registry`](crate::Registry) is told.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -13,6 +15,12 @@ pub struct Options {
     pub validate: Validate,
     /// How often unreferenced content is looked for.
     pub collect: Collect,
+    /// Registries whose content is served here.
+    pub upstreams: Vec<Upstream>,
+    /// How content is fetched from them.
+    pub fill: Fill,
+    /// How deltas between layers are made and applied.
+    pub delta: Delta,
 }
 
 /// How much callers may ask for.
@@ -77,5 +85,41 @@ pub struct Collect {
 impl Default for Collect {
     fn default() -> Self {
         Self { interval: Duration::from_secs(5 * 60) }
+    }
+}
+
+/// How content is fetched from upstreams.
+#[derive(Clone, Copy, Debug)]
+pub struct Fill {
+    /// How many blobs are fetched at a time; more wait.
+    pub concurrent: usize,
+    /// How long a transfer that has begun may go without a new byte, attempts to take it up included.
+    pub patience: Duration,
+    /// How long to wait for a delta that an upstream is still making.
+    pub delta_wait: Duration,
+}
+
+impl Default for Fill {
+    fn default() -> Self {
+        Self { concurrent: 8, patience: Duration::from_secs(120), delta_wait: Duration::from_secs(10) }
+    }
+}
+
+/// How deltas between layers are made and applied.
+#[derive(Clone, Copy, Debug)]
+pub struct Delta {
+    /// How much memory making or applying one delta may take, in bytes. One that needs more is not made, not applied.
+    pub memory: u64,
+    /// How many deltas are made, and how many applied, at a time.
+    pub jobs: usize,
+    /// The compression level, 5 to 12.
+    pub level: i32,
+    /// The largest layer, in bytes, that deltas are made from or to.
+    pub maximum_layer: u64,
+}
+
+impl Default for Delta {
+    fn default() -> Self {
+        Self { memory: 1 << 30, jobs: 1, level: 9, maximum_layer: 512 << 20 }
     }
 }

@@ -13,7 +13,7 @@ use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use crate::{Error, Manifest, Registry, Result};
+use crate::{Error, Manifest, Registry, Result, fill};
 
 impl Registry {
     /// The manifest that `reference` means in `repository`.
@@ -24,11 +24,12 @@ impl Registry {
         repository: &RepositoryName,
         reference: &Reference,
     ) -> Result<Arc<Manifest>> {
-        if let Some(manifest) = self.store().names().manifest(repository, reference).await? {
-            return Ok(manifest);
-        }
-        let filled = self.fill_manifest(repository, reference).await?;
-        filled.ok_or_else(|| Error::ManifestUnknown(reference.clone()))
+        let stored = self.store().names().manifest(repository, reference).await?;
+        let found = match (stored, reference) {
+            (Some(manifest), Reference::Digest(_)) => Some(manifest),
+            (stored, _) => self.fill_manifest(repository, reference, stored).await?,
+        };
+        found.ok_or_else(|| Error::ManifestUnknown(reference.clone()))
     }
 
     /// The bytes of a blob of `repository`.
@@ -52,8 +53,7 @@ impl Registry {
         if let Some(size) = self.store().names().blob(repository, digest).await? {
             return Ok(size);
         }
-        let filled = self.fill_blob(repository, digest).await?;
-        filled.map(|body| body.size()).ok_or(Error::BlobUnknown(*digest))
+        self.size_upstream(repository, digest).await?.ok_or(Error::BlobUnknown(*digest))
     }
 }
 
@@ -67,17 +67,39 @@ pub enum Body {
 }
 
 /// A blob that is being fetched and can be read as far as it has arrived.
-///
-/// The end that fetches announces progress. It must not announce the last byte before the digest is proven, so that
-/// nobody receives the whole of wrong bytes; when it gives up it drops the sender, and readers fail.
 #[derive(Clone)]
 pub struct Filling {
     /// The size of the whole blob in bytes.
-    pub size: u64,
-    /// The growing bytes.
-    pub reader: store::Blob,
+    pub(crate) size: u64,
+    /// How far it is.
+    pub(crate) progress: watch::Receiver<Progress>,
+}
+
+/// How far a blob that is being fetched has come.
+///
+/// The end that fetches announces it. The last bytes are not announced before the digest is proven, so that nobody
+/// receives the whole of wrong bytes, and once a byte of `reader` is announced there is no other reader any more.
+#[derive(Clone, Default)]
+pub(crate) struct Progress {
+    /// The size of the whole blob in bytes, as soon as it is known and the blob is known to come.
+    pub(crate) size: Option<u64>,
+    /// The growing bytes, as soon as there are any.
+    pub(crate) reader: Option<store::Blob>,
     /// How many bytes may be read.
-    pub progress: watch::Receiver<u64>,
+    pub(crate) readable: u64,
+    /// How it ended.
+    pub(crate) end: Option<Result<(), fill::Failure>>,
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { size, readable, end, reader: _ } = self;
+        f.debug_struct("Progress")
+            .field("size", size)
+            .field("readable", readable)
+            .field("end", end)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Body {
@@ -94,7 +116,6 @@ impl Body {
         BodyStream(match self {
             Self::Stored(blob) => Source::Stored(blob.read(range)),
             Self::Filling(filling) => Source::Filling(Tail {
-                reader: filling.reader.clone(),
                 left: range,
                 state: Follow::wait(filling.progress.clone(), range.start),
             }),
@@ -141,7 +162,6 @@ impl Stream for BodyStream {
 
 /// Reads along with a blob that is being fetched.
 struct Tail {
-    reader: store::Blob,
     /// What is still to be read. Empty (start at end) once everything has been.
     left: ByteRange,
     state: Follow,
@@ -149,24 +169,33 @@ struct Tail {
 
 enum Follow {
     /// Waits until there is more to read.
-    Wait(BoxFuture<'static, io::Result<(watch::Receiver<u64>, u64)>>),
+    Wait(BoxFuture<'static, io::Result<More>>),
     /// Reads what had arrived.
-    Read(watch::Receiver<u64>, store::BlobStream),
+    Read(watch::Receiver<Progress>, store::BlobStream),
+}
+
+/// More than there was.
+struct More {
+    progress: watch::Receiver<Progress>,
+    reader: store::Blob,
+    readable: u64,
 }
 
 impl Follow {
-    fn wait(mut progress: watch::Receiver<u64>, behind: u64) -> Self {
+    fn wait(mut progress: watch::Receiver<Progress>, behind: u64) -> Self {
         Self::Wait(Box::pin(async move {
-            let arrived = match progress.wait_for(|arrived| *arrived > behind).await {
-                Ok(arrived) => *arrived,
-                Err(_gave_up) => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        "the upstream transfer was given up",
-                    ));
+            let changed = progress.wait_for(|now| now.readable > behind || now.end.is_some()).await;
+            let more = match changed.as_deref() {
+                Ok(Progress { reader: Some(reader), readable, .. }) if *readable > behind => {
+                    Some((reader.clone(), *readable))
                 }
+                _ => None,
             };
-            Ok((progress, arrived))
+            drop(changed);
+            let gave_up =
+                || io::Error::new(io::ErrorKind::UnexpectedEof, "the upstream transfer was given up");
+            let (reader, readable) = more.ok_or_else(gave_up)?;
+            Ok(More { progress, reader, readable })
         }))
     }
 }
@@ -179,9 +208,9 @@ impl Tail {
             }
             match &mut self.state {
                 Follow::Wait(more) => {
-                    let (progress, arrived) = ready!(more.as_mut().poll(cx))?;
-                    let readable = ByteRange { start: self.left.start, end: arrived.min(self.left.end) };
-                    self.state = Follow::Read(progress, self.reader.read(readable));
+                    let More { progress, reader, readable } = ready!(more.as_mut().poll(cx))?;
+                    let now = ByteRange { start: self.left.start, end: readable.min(self.left.end) };
+                    self.state = Follow::Read(progress, reader.read(now));
                 }
                 Follow::Read(progress, stream) => match ready!(Pin::new(stream).poll_next(cx)) {
                     Some(Ok(chunk)) => {

@@ -38,6 +38,7 @@ impl Registry {
         repository: &RepositoryName,
         manifest: NewManifest,
     ) -> Result<PutManifest> {
+        self.check_own(repository)?;
         let limits = &self.options().limits;
         let NewManifest { reference, mut tags, media_type, bytes } = manifest;
         if bytes.len() > limits.manifest_bytes {
@@ -63,8 +64,10 @@ impl Registry {
         let view = manifest::View::parse(&media_type, &bytes, depth)?;
         let required = required(&view, &self.options().validate);
         let subject = view.subject.as_ref().map(|subject| subject.digest);
+        let moved = self.before_move(repository, &tags).await?;
         let stored = store::NewManifest { digest, bytes, view, tags, required };
         self.store().names().put_manifest(repository, stored).await?;
+        self.after_move(repository, moved, digest);
         self.metrics().manifests_pushed.inc();
         Ok(PutManifest { digest, subject })
     }

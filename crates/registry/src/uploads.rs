@@ -18,6 +18,7 @@ impl Registry {
         repository: &RepositoryName,
         algorithm: Option<Algorithm>,
     ) -> Result<String> {
+        self.check_own(repository)?;
         let limit = self.options().limits.uploads_per_caller;
         let begun = self.store().uploads().begin(repository, &owner(caller), algorithm, limit).await;
         let id = begun.map_err(|error| match error {

@@ -74,8 +74,8 @@ async fn answer(
 
     let registry = &peer.shared.registry;
     let query = Query::parse(request.uri.query().unwrap_or_default());
-    let (route, namespace) = match query.first("ns") {
-        Some(namespace) if action == Action::Pull => locate(peer, route, namespace),
+    let (route, namespace) = match action {
+        Action::Pull => locate(peer, route, query.first("ns"))?,
         _ => (route, None),
     };
     let granted = registry.authorize(&caller, action, route.repository());
@@ -158,11 +158,11 @@ fn deletes(method: &Method) -> Option<Action> {
     (method == Method::DELETE).then_some(Action::Delete)
 }
 
-/// Follows `ns`: the same route in the repository that stands for the one that the client means, and the name of the
-/// registry that it stands for.
-fn locate(peer: &Peer, route: Route, namespace: &str) -> (Route, Option<Arc<str>>) {
-    let Some(repository) = route.repository() else { return (route, None) };
-    let located = peer.shared.registry.locate(repository, Some(namespace));
+/// The same route in the repository that stands for the one that the client means, and, if the client named it with
+/// `ns`, the registry that it stands for.
+fn locate(peer: &Peer, route: Route, namespace: Option<&str>) -> Result<(Route, Option<Arc<str>>), Failure> {
+    let Some(repository) = route.repository() else { return Ok((route, None)) };
+    let located = peer.shared.registry.locate(repository, namespace)?;
     let (name, namespace) = (located.repository.into_owned(), located.namespace);
     let route = match route {
         Route::Base | Route::Catalog | Route::Extensions => route,
@@ -174,7 +174,7 @@ fn locate(peer: &Peer, route: Route, namespace: &str) -> (Route, Option<Arc<str>
         Route::Upload(_, id) => Route::Upload(name, id),
         Route::Uploads(_) => Route::Uploads(name),
     };
-    (route, namespace)
+    Ok((route, namespace))
 }
 
 /// One request and what became of it; counted and logged when the last byte has been handed over, or never will be.

@@ -152,6 +152,7 @@ fn status(kind: Kind) -> StatusCode {
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Kind::TooLong => StatusCode::URI_TOO_LONG,
         Kind::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+        Kind::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
         Kind::Upstream => StatusCode::BAD_GATEWAY,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -445,8 +445,8 @@ pub(super) const UPSTREAM: &[Key<Upstream>] = &[
             u.deltas = if word == "never" { Deltas::Never } else { Deltas::Auto };
         }),
         default: Default::Value("\"auto\""),
-        about: "Whether to ask it for deltas: \"auto\" if it is a deltaport, \"never\" not at all. Whatever goes wrong with a \
-                delta, the whole layer is fetched instead.",
+        about: "Whether to ask it for deltas: \"auto\" for layers of 256 KiB or more, \"never\" not at all. A registry that \
+                makes no deltas says so, and whatever goes wrong with one, the whole layer is fetched instead.",
     },
 ];
 

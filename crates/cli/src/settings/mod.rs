@@ -262,7 +262,7 @@ pub struct Upstream {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Deltas {
-    /// If it says that it makes them.
+    /// For layers that are large enough for the question to pay.
     #[default]
     Auto,
     /// Not at all.

@@ -1,0 +1,241 @@
+//! A layer as a delta from layers that are here.
+//!
+//! Nothing of a layer is served before all of it is proven, since a delta that turns out bad half-way is followed by
+//! the whole layer, into another file. Every failure here ends in that.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::time::{Duration, Instant};
+
+use deltaport_client as client;
+use deltaport_client::{LayerDelta, MAX_OFFERED};
+use deltaport_delta as delta;
+use deltaport_oci::Digest;
+use deltaport_store as store;
+use tokio::sync::mpsc;
+
+use super::Failure;
+use super::blobs::Fill;
+use super::transfer::Transfer;
+use crate::files;
+
+/// A base that is this many times larger or smaller than the layer has little in common with it.
+const MAX_RATIO: u64 = 8;
+/// How many layers are looked at for bases.
+const MAX_CANDIDATES: usize = 64;
+/// How long the transfer of a delta may go without a new byte. Shorter than for a whole blob: there is another way.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest pause between two questions whether a delta is made.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How many chunks of the result may wait to be written.
+const QUEUE: usize = 4;
+
+/// Why a layer is fetched whole after all.
+#[derive(Debug, thiserror::Error)]
+enum Fallback {
+    #[error("there is no layer here to start from")]
+    NoBase,
+    #[error("the upstream has no delta")]
+    NotOffered,
+    #[error("the delta was not made in time")]
+    Pending,
+    #[error("the delta is for something else")]
+    Unasked,
+    #[error("the delta could not be fetched: {0}")]
+    Fetch(Failure),
+    #[error("the delta could not be applied: {0}")]
+    Apply(#[from] delta::Error),
+    #[error("{0}")]
+    Store(#[from] store::Error),
+}
+
+impl From<client::Error> for Fallback {
+    fn from(error: client::Error) -> Self {
+        Self::Fetch(error.into())
+    }
+}
+
+impl From<io::Error> for Fallback {
+    fn from(error: io::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl Fallback {
+    /// The name under which it is counted.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NoBase => "no_base",
+            Self::NotOffered => "not_offered",
+            Self::Pending => "pending",
+            Self::Unasked => "unasked",
+            Self::Fetch(_) => "fetch",
+            Self::Apply(_) => "apply",
+            Self::Store(store::Error::Mismatch { .. }) => "mismatch",
+            Self::Store(_) => "store",
+        }
+    }
+
+    /// Whether this is how things are when nothing is wrong.
+    fn is_ordinary(&self) -> bool {
+        matches!(self, Self::NoBase | Self::NotOffered | Self::Pending)
+    }
+}
+
+impl Fill {
+    /// Tries to get the layer as a delta; `false` when it has to be fetched whole.
+    pub(super) async fn by_delta(&self, size: u64) -> bool {
+        let largest = self.registry.options().delta.maximum_layer;
+        if !self.source.remote.deltas.worth_asking(size) || size > largest {
+            return false;
+        }
+        let (host, metrics) = (self.source.remote.client.host(), self.registry.metrics());
+        match self.try_delta(size).await {
+            Ok(delta_size) => {
+                metrics.delta_applied(host, size.saturating_sub(delta_size));
+                tracing::info!(digest = %self.digest, size, delta_size, "a layer came as a delta");
+                true
+            }
+            Err(fallback) => {
+                metrics.delta_fallback(host, fallback.reason());
+                if fallback.is_ordinary() {
+                    tracing::debug!(digest = %self.digest, reason = %fallback, "a layer is fetched whole");
+                } else {
+                    tracing::warn!(digest = %self.digest, reason = %fallback, "a layer is fetched whole");
+                }
+                false
+            }
+        }
+    }
+
+    /// Returns how many bytes the delta had.
+    async fn try_delta(&self, size: u64) -> Result<u64, Fallback> {
+        let bases = self.bases(size).await?;
+        let found = self.ask(&bases).await?;
+        // From here on clients get the layer, one way or the other, so they can be told its size.
+        self.announce(|progress| progress.size = Some(size));
+        let (delta, delta_size) = self.fetch_delta(&found, size).await?;
+        let _permit = self.registry.0.fills.applying.acquire().await;
+        self.apply(delta, &bases, size).await?;
+        Ok(delta_size)
+    }
+
+    /// What to offer, those of the most similar size first: an older version of a layer is about as large.
+    async fn bases(&self, size: u64) -> Result<Vec<Digest>, Fallback> {
+        let mut layers =
+            self.registry.store().names().recent_layers(&self.repository, MAX_CANDIDATES).await?;
+        layers.retain(|layer| {
+            let (small, large) = (layer.size.min(size), layer.size.max(size));
+            layer.digest != self.digest && large / MAX_RATIO <= small
+        });
+        layers.sort_by_key(|layer| layer.size.abs_diff(size) * 16 / size.max(1));
+        layers.truncate(MAX_OFFERED);
+        if layers.is_empty() {
+            return Err(Fallback::NoBase);
+        }
+        Ok(layers.into_iter().map(|layer| layer.digest).collect())
+    }
+
+    /// Asks for a delta, again while it is being made.
+    async fn ask(&self, bases: &[Digest]) -> Result<Digest, Fallback> {
+        let until = Instant::now() + self.registry.options().fill.delta_wait;
+        let client = &self.source.remote.client;
+        loop {
+            match client.layer_delta(&self.source.repository, &self.digest, bases).await? {
+                LayerDelta::Ready(found) => return Ok(found),
+                LayerDelta::None => return Err(Fallback::NotOffered),
+                LayerDelta::Pending(pause) => {
+                    let pause = pause.min(LONGEST_PAUSE);
+                    if Instant::now() + pause > until {
+                        return Err(Fallback::Pending);
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// Fetches a delta into a file of its own. One that is as large as the layer is given up.
+    async fn fetch_delta(&self, found: &Digest, size: u64) -> Result<(store::Blob, u64), Fallback> {
+        let mut staging = self.registry.store().blobs().stage(found.algorithm()).await?;
+        let transfer = Transfer {
+            source: &self.source,
+            digest: found,
+            size: None,
+            limit: size,
+            patience: PATIENCE,
+            committed: false,
+            metrics: self.registry.metrics(),
+        };
+        let written = transfer.run(&mut staging, |_size| {}).await.map_err(Fallback::Fetch)?;
+        let delta = staging.reader()?;
+        let mut arrived = staging.progress();
+        // A write that fails is told to the next one only, and there is none.
+        let all = tokio::time::timeout(PATIENCE, arrived.wait_for(|bytes| *bytes == written)).await;
+        if !matches!(all, Ok(Ok(_))) {
+            return Err(io::Error::other("the delta could not be written").into());
+        }
+        Ok((delta, written))
+    }
+
+    /// Makes the layer of the delta, on a thread of its own.
+    async fn apply(&self, delta: store::Blob, offered: &[Digest], size: u64) -> Result<(), Fallback> {
+        let delta = delta.file()?;
+        let header = blocking({
+            let delta = delta.try_clone()?;
+            move || Ok(delta::inspect(files::reader(delta))?)
+        })
+        .await?;
+        if header.target.digest != self.digest || header.target.size != size {
+            return Err(Fallback::Unasked);
+        }
+        let mut bases = Vec::with_capacity(header.bases.len());
+        for base in &header.bases {
+            bases.push(self.open_base(&base.digest, offered).await?);
+        }
+        let store = self.registry.store();
+        let mut staging = store.blobs().stage(self.digest.algorithm()).await?;
+        let (sender, mut chunks) = mpsc::channel(QUEUE);
+        let limits = delta::Limits { target_size: size, memory: self.registry.options().delta.memory };
+        let made = tokio::task::spawn_blocking(move || {
+            let mut bases: Vec<_> = bases.into_iter().map(files::reader).collect();
+            let mut out = files::Chunks::new(sender);
+            delta::apply(&mut bases, files::reader(delta), &mut out, &limits)?;
+            Ok(out.flush()?)
+        });
+        let mut stored = Ok(());
+        while let Some(chunk) = chunks.recv().await {
+            stored = staging.write(chunk).await;
+            if stored.is_err() {
+                // Ends the thread at its next chunk.
+                chunks.close();
+                break;
+            }
+        }
+        drop(chunks);
+        let made = made.await.unwrap_or_else(|panic| Err(Fallback::Store(io::Error::other(panic).into())));
+        stored?;
+        made?;
+        let reader = staging.reader()?;
+        let size = store.commit(staging, &self.digest, &self.repository).await?;
+        self.proven(reader, size);
+        Ok(())
+    }
+
+    /// Opens a base. Only what was offered is one: a delta must not be able to ask for other repositories' bytes.
+    async fn open_base(&self, digest: &Digest, offered: &[Digest]) -> Result<File, Fallback> {
+        if !offered.contains(digest) {
+            return Err(Fallback::Unasked);
+        }
+        let blob = self.registry.store().blobs().open(digest).await?.ok_or(Fallback::NoBase)?;
+        Ok(blob.file()?)
+    }
+}
+
+/// Runs `work` where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fallback> + Send + 'static,
+) -> Result<T, Fallback> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panic| Err(Fallback::Store(io::Error::other(panic).into())))
+}

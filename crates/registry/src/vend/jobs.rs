@@ -1,0 +1,166 @@
+//! Making deltas in the background, a few at a time.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use deltaport_delta as delta;
+use deltaport_oci::{Digest, RepositoryName};
+use deltaport_store as store;
+use deltaport_store::LayerDelta;
+use tokio::sync::Semaphore;
+
+use crate::flight::{Flight, SingleFlight};
+use crate::{Delta, Registry, files};
+
+/// How many deltas may be in the making or waiting for their turn.
+const QUEUE: usize = 256;
+/// How many failures are remembered; all are forgotten when there are more.
+const MAX_FAILED: usize = 1024;
+/// How many bytes of a delta are handed to the store at once.
+const CHUNK: usize = 256 << 10;
+
+/// A repository, a base and a target.
+type Pair = (RepositoryName, Digest, Digest);
+
+/// The deltas that are being made.
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    running: SingleFlight<Pair, ()>,
+    making: Arc<Semaphore>,
+    /// What could not be made, so that nobody has it tried over and over.
+    failed: Mutex<HashSet<Pair>>,
+}
+
+/// Why a delta was not made.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("a layer is gone")]
+    Gone,
+    #[error(transparent)]
+    Delta(#[from] delta::Error),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl Jobs {
+    pub(crate) fn new(options: &Delta) -> Self {
+        Self {
+            running: SingleFlight::new(QUEUE),
+            making: Arc::new(Semaphore::new(options.jobs.max(1))),
+            failed: Mutex::default(),
+        }
+    }
+
+    fn has_failed(&self, pair: &Pair) -> bool {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).contains(pair)
+    }
+
+    fn remember_failure(&self, pair: Pair) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.len() >= MAX_FAILED {
+            failed.clear();
+        }
+        failed.insert(pair);
+    }
+}
+
+impl Registry {
+    /// Has a delta made in the background, unless that is happening already; `false` when it will not be made, because
+    /// it has failed before or too many are waiting.
+    pub(super) fn make_delta(&self, repository: &RepositoryName, base: &Digest, target: &Digest) -> bool {
+        let pair = (repository.clone(), *base, *target);
+        if self.0.deltas.has_failed(&pair) {
+            return false;
+        }
+        match self.0.deltas.running.join(pair.clone(), || ()) {
+            Flight::Full => false,
+            Flight::Joined(()) => true,
+            Flight::Started((), guard) => {
+                let registry = self.clone();
+                tokio::spawn(async move {
+                    registry.run_job(pair).await;
+                    drop(guard);
+                });
+                true
+            }
+        }
+    }
+
+    async fn run_job(&self, pair: Pair) {
+        let Ok(_permit) = Arc::clone(&self.0.deltas.making).acquire_owned().await else { return };
+        let (repository, base, target) = &pair;
+        match self.make_and_keep(repository, base, target).await {
+            Ok(LayerDelta::Blob(digest)) => {
+                tracing::info!(%repository, %base, %target, %digest, "a delta was made");
+                self.metrics().deltas_made.inc();
+            }
+            Ok(LayerDelta::NotWorthIt) => {
+                tracing::debug!(%repository, %base, %target, "a delta is not worth it");
+                self.metrics().deltas_not_worth_it.inc();
+            }
+            Err(error) => {
+                tracing::warn!(%repository, %base, %target, %error, "a delta was not made");
+                self.metrics().deltas_failed.inc();
+                self.0.deltas.remember_failure(pair);
+            }
+        }
+    }
+
+    async fn make_and_keep(
+        &self,
+        repository: &RepositoryName,
+        base: &Digest,
+        target: &Digest,
+    ) -> Result<LayerDelta, Failure> {
+        let names = self.store().names();
+        if let Some(known) = names.layer_delta(repository, base, target).await? {
+            return Ok(known);
+        }
+        let (base_file, target_file) = (self.open(base).await?, self.open(target).await?);
+        let options = self.options().delta;
+        let options = delta::Options {
+            algorithm: target.algorithm(),
+            level: options.level,
+            memory: options.memory,
+            ..delta::Options::default()
+        };
+        let made = tokio::task::spawn_blocking(move || {
+            delta::create(&mut [files::reader(base_file)], &mut files::reader(target_file), &options)
+        });
+        let known = match made.await.map_err(io::Error::other)? {
+            Ok(made) if made.header.target.digest != *target || made.header.bases[0].digest != *base => {
+                return Err(store::Error::Corrupt(format!("{base} or {target} is not what it was")).into());
+            }
+            Ok(made) => LayerDelta::Blob(self.keep_delta(repository, made.bytes).await?),
+            Err(delta::Error::NotWorthIt { .. }) => LayerDelta::NotWorthIt,
+            Err(error) => return Err(error.into()),
+        };
+        names.put_layer_delta(repository, base, target, &known).await?;
+        Ok(known)
+    }
+
+    async fn open(&self, digest: &Digest) -> Result<File, Failure> {
+        Ok(self.store().blobs().open(digest).await?.ok_or(Failure::Gone)?.file()?)
+    }
+
+    /// Stores a delta as a blob of the repository.
+    async fn keep_delta(&self, repository: &RepositoryName, bytes: Vec<u8>) -> Result<Digest, Failure> {
+        let mut bytes = Bytes::from(bytes);
+        let digest = Digest::sha256(&bytes);
+        let mut staging = self.store().blobs().stage(digest.algorithm()).await?;
+        while !bytes.is_empty() {
+            staging.write(bytes.split_to(bytes.len().min(CHUNK))).await?;
+        }
+        self.store().commit(staging, &digest, repository).await?;
+        Ok(digest)
+    }
+}
