@@ -7,7 +7,7 @@ use deltaport_testkit::sample;
 
 use crate::registry::{PASSWORD, Registry, USER, at};
 
-fn buildah(sandbox: &Sandbox, store: &str) -> Run {
+fn buildah<'a>(sandbox: &'a Sandbox, store: &str) -> Run<'a> {
     sandbox
         .run("/usr/bin/buildah")
         .limit(Duration::from_secs(240))

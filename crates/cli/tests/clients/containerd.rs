@@ -45,7 +45,7 @@ impl<'a> Containerd<'a> {
         Self { sandbox, _daemon: daemon }
     }
 
-    fn images(&self, verb: &str) -> Run {
+    fn images(&self, verb: &str) -> Run<'_> {
         ctr(self.sandbox).args(["images", verb])
     }
 
@@ -66,7 +66,7 @@ impl<'a> Containerd<'a> {
     }
 }
 
-fn ctr(sandbox: &Sandbox) -> Run {
+fn ctr(sandbox: &Sandbox) -> Run<'_> {
     sandbox.run("/usr/bin/ctr").arg("--address").arg(sandbox.path("ctd.sock")).line("--namespace test")
 }
 

@@ -9,7 +9,7 @@ use deltaport_testkit::sample;
 
 use crate::registry::{PASSWORD, Registry, USER};
 
-fn curl(sandbox: &Sandbox) -> Run {
+fn curl(sandbox: &Sandbox) -> Run<'_> {
     sandbox.run("/usr/bin/curl").line("--silent --show-error --dump-header -")
 }
 

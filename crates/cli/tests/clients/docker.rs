@@ -43,7 +43,7 @@ impl<'a> Docker<'a> {
         Some(Self { sandbox, _daemon: daemon })
     }
 
-    fn run(&self, line: &str) -> Run {
+    fn run(&self, line: &str) -> Run<'_> {
         docker(self.sandbox).line(line)
     }
 
@@ -60,7 +60,7 @@ impl<'a> Docker<'a> {
 }
 
 /// The command line of the package: others may come first on the search path.
-fn docker(sandbox: &Sandbox) -> Run {
+fn docker(sandbox: &Sandbox) -> Run<'_> {
     sandbox
         .run("/usr/bin/docker")
         .env("DOCKER_HOST", format!("unix://{}", sandbox.path("docker.sock").display()))
@@ -123,8 +123,9 @@ fn logs_in_over_tls() {
     let id = docker.run("import").arg(archive).arg(&reference).ok();
 
     docker.run("push").arg(&reference).refused();
-    let wrong = docker.run("login").args(["-u", USER, "-p", "wrong", &address]).refused();
-    assert!(wrong.to_lowercase().contains("unauthorized"), "{wrong}");
+    // On loopback it tries plain HTTP when HTTPS has refused, so what it says at last is not about the password.
+    docker.run("login").args(["-u", USER, "-p", "wrong", &address]).refused();
+    docker.run("push").arg(&reference).refused();
     docker.run("login").args(["-u", USER, "-p", PASSWORD, &address]).ok();
     docker.run("push --quiet").arg(&reference).ok();
     docker.run("rmi --force").arg(&id).ok();

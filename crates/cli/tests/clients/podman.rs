@@ -10,7 +10,7 @@ use crate::registry::{PASSWORD, Registry, USER, at};
 use crate::skopeo;
 
 /// podman with the storage `store`, which is empty at first. The driver copies files and so works on every file system.
-pub(crate) fn podman(sandbox: &Sandbox, store: &str) -> Run {
+pub(crate) fn podman<'a>(sandbox: &'a Sandbox, store: &str) -> Run<'a> {
     sandbox
         .run("/usr/bin/podman")
         .limit(Duration::from_secs(240))
@@ -23,7 +23,7 @@ pub(crate) fn podman(sandbox: &Sandbox, store: &str) -> Run {
         .line("--storage-driver vfs --runtime runc")
 }
 
-fn pull(sandbox: &Sandbox, store: &str, reference: &str) -> Run {
+fn pull<'a>(sandbox: &'a Sandbox, store: &str, reference: &str) -> Run<'a> {
     podman(sandbox, store).line("pull --quiet --tls-verify=false").arg(reference)
 }
 

@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use crate::registry::{PASSWORD, Registry, USER, at};
 
 /// skopeo, which trusts all signatures and speaks HTTP as well as HTTPS to all that it is told.
-pub(crate) fn skopeo(sandbox: &Sandbox) -> Run {
+pub(crate) fn skopeo(sandbox: &Sandbox) -> Run<'_> {
     sandbox.run("/usr/bin/skopeo").arg("--insecure-policy").arg("--tmpdir").arg(sandbox.path("tmp"))
 }
 
 /// Copies from `source` to `target`, each anywhere, without TLS.
-pub(crate) fn copy(sandbox: &Sandbox, source: &str, target: &str) -> Run {
+pub(crate) fn copy<'a>(sandbox: &'a Sandbox, source: &str, target: &str) -> Run<'a> {
     skopeo(sandbox).line("copy --src-tls-verify=false --dest-tls-verify=false").args([source, target])
 }
 
@@ -46,7 +46,7 @@ fn assert_same(pulled: &Image, pushed: &Image) {
     assert_eq!(digests(pulled), digests(pushed));
 }
 
-fn inspect(sandbox: &Sandbox, address: SocketAddr, name: &str) -> Run {
+fn inspect<'a>(sandbox: &'a Sandbox, address: SocketAddr, name: &str) -> Run<'a> {
     skopeo(sandbox).line("inspect --tls-verify=false").arg(docker(address, name))
 }
 

@@ -116,7 +116,8 @@ fn debian_pair() -> [Image; 2] {
     let script = script.canonicalize().expect("the script is part of the repository");
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     // Two root file systems are made of some hundred packages that come over the network.
-    let build = Sandbox::new().run(script.to_str().expect("UTF-8")).arg(target.join("debian-pair"));
+    let sandbox = Sandbox::new();
+    let build = sandbox.run(script.to_str().expect("UTF-8")).arg(target.join("debian-pair"));
     let layout = PathBuf::from(build.limit(Duration::from_secs(600)).ok());
     ["old", "new"].map(|tag| read_image(&layout, tag))
 }
@@ -138,6 +139,8 @@ fn update_through_site_carries_a_delta() {
     setting.push("stable", &new);
     setting.wait_for_delta();
     let second = setting.pull("stable", &new);
+    let percent = second as f64 * 100.0 / size(&new) as f64;
+    println!("the update took {second} bytes of {}: {percent:.1} %", size(&new));
     setting.assert_site_serves(&new);
     assert!(
         second * 100 < size(&new) * BUDGET,

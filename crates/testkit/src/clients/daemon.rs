@@ -18,18 +18,19 @@ const LIFE: Duration = Duration::from_secs(1800);
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
-    run: Run,
+    /// Its command line, for messages.
+    line: String,
     log: PathBuf,
 }
 
 impl Daemon {
-    pub(super) fn start(run: Run, log: PathBuf) -> Self {
+    pub(super) fn start(run: Run<'_>, log: PathBuf) -> Self {
         let file = File::create(&log).expect("a directory to write to");
         let errors = file.try_clone().expect("a file can be shared");
         let run = run.limit(LIFE);
         let child = run.command().stdout(file).stderr(errors).stdin(Stdio::null()).spawn();
         let child = child.unwrap_or_else(|error| panic!("cannot start {run:?}: {error}"));
-        Self { child, run, log }
+        Self { child, line: format!("{run:?}"), log }
     }
 
     /// Waits until `probe` holds. Panics with the daemon's log when it ends before, or takes longer than a minute.
@@ -38,9 +39,9 @@ impl Daemon {
         let deadline = Instant::now() + START;
         while !probe() {
             if let Ok(Some(status)) = self.child.try_wait() {
-                panic!("{:?}\nended early ({status}):\n{}", self.run, self.log());
+                panic!("{}\nended early ({status}):\n{}", self.line, self.log());
             }
-            assert!(Instant::now() < deadline, "{:?}\ndid not come up:\n{}", self.run, self.log());
+            assert!(Instant::now() < deadline, "{}\ndid not come up:\n{}", self.line, self.log());
             thread::sleep(Duration::from_millis(50));
         }
     }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::Sandbox;
+
 /// How long a client may take unless a test says otherwise. Each takes seconds; this is for a machine under load.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -15,8 +17,8 @@ const TIMED_OUT: [i32; 2] = [124, 137];
 ///
 /// The limit is kept by `timeout(1)`: it holds although the test itself may be killed.
 #[derive(Clone)]
-pub struct Run {
-    wrapper: Vec<OsString>,
+pub struct Run<'a> {
+    sandbox: &'a Sandbox,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     limit: Duration,
@@ -33,11 +35,11 @@ pub struct Outcome {
     pub everything: String,
 }
 
-impl Run {
-    /// Will run `program`, an absolute path, which is inserted after the arguments of `wrapper`.
-    pub(super) fn wrapped(wrapper: Vec<OsString>, program: &str) -> Self {
+impl<'a> Run<'a> {
+    /// Will run `program`, an absolute path, in `sandbox`.
+    pub(super) fn new(sandbox: &'a Sandbox, program: &str) -> Self {
         super::require(program);
-        Self { wrapper, arguments: vec![program.into()], environment: Vec::new(), limit: LIMIT }
+        Self { sandbox, arguments: vec![program.into()], environment: Vec::new(), limit: LIMIT }
     }
 
     /// Adds an argument.
@@ -112,7 +114,7 @@ impl Run {
 
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new("/usr/bin/timeout");
-        command.arg("--kill-after=5").arg(self.limit.as_secs().to_string()).args(&self.wrapper);
+        command.arg("--kill-after=5").arg(self.limit.as_secs().to_string()).args(self.sandbox.enter());
         command.args(&self.arguments).env_clear().stdin(Stdio::null());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
@@ -120,7 +122,7 @@ impl Run {
 }
 
 /// The command line as one would type it.
-impl fmt::Debug for Run {
+impl fmt::Debug for Run<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words: Vec<_> = self.arguments.iter().map(|argument| argument.to_string_lossy()).collect();
         f.write_str(&words.join(" "))

@@ -77,9 +77,9 @@ impl Sandbox {
 
     /// A command line of the program at `path`, in the sandbox. Credentials go to `auth.json`, short names and mirrors
     /// are read from `registries.conf` (not by skopeo, which wants them as an option).
-    pub fn run(&self, path: &str) -> Run {
+    pub fn run(&self, path: &str) -> Run<'_> {
         let home = self.directory.path();
-        Run::wrapped(self.enter(), path)
+        Run::new(self, path)
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", home)
             .env("LANG", "C.UTF-8")
@@ -92,11 +92,12 @@ impl Sandbox {
 
     /// Starts `run`, made by [`Sandbox::run`], as a daemon whose output goes to the file `log` (in the
     /// sandbox's directory, if the path is relative).
-    pub fn start(&self, run: Run, log: impl AsRef<Path>) -> Daemon {
+    pub fn start(&self, run: Run<'_>, log: impl AsRef<Path>) -> Daemon {
         Daemon::start(run, self.directory.path().join(log))
     }
 
-    fn enter(&self) -> Vec<OsString> {
+    /// The beginning of a command line that goes on inside.
+    pub(super) fn enter(&self) -> Vec<OsString> {
         let namespaces: &Path = &PathBuf::from(format!("/proc/{}/ns", self.holder.id()));
         let option = |name: &str, file: &str| {
             let mut option = OsString::from(name);
