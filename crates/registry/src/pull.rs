@@ -1,5 +1,8 @@
 //! Pulling: manifests and blobs that are here, or are on their way.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;

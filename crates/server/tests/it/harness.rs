@@ -25,6 +25,7 @@ pub(crate) struct Setup {
     pub(crate) users: Vec<&'static str>,
     pub(crate) access: Access,
     pub(crate) certificates: Option<Certificates>,
+    pub(crate) faults: Faults,
 }
 
 impl Setup {
@@ -37,6 +38,7 @@ impl Setup {
             users: Vec::new(),
             access,
             certificates: None,
+            faults: Faults::none(),
         }
     }
 
@@ -54,7 +56,7 @@ impl Setup {
             manifest_cache: 1 << 20,
             grace: Duration::from_secs(3600),
             upload_expiry: Duration::from_secs(3600),
-            faults: Faults::none(),
+            faults: self.faults,
         });
         let store = store.await.expect("an empty store opens");
         let passwords = (!self.users.is_empty()).then(|| {

@@ -2,7 +2,9 @@
 
 mod access;
 mod errors;
+mod faults;
 mod harness;
+mod http2;
 mod lifecycle;
 mod limits;
 mod lists;
