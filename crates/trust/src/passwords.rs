@@ -105,7 +105,9 @@ pub enum Reason {
 /// A parsed password file: who the users are and whether a password is theirs.
 #[derive(Clone, Default)]
 pub struct Passwords {
-    users: BTreeMap<Box<str>, Stored>,
+    /// Where each user's hash is in `hashes`.
+    users: BTreeMap<Box<str>, usize>,
+    hashes: Vec<Stored>,
 }
 
 /// A hash and the line it was on.
@@ -129,11 +131,11 @@ impl Passwords {
         if text.len() > MAX_FILE_LEN {
             return Err(PasswordError { line: 1, reason: Reason::TooMuch });
         }
-        let mut users: BTreeMap<Box<str>, Stored> = BTreeMap::new();
+        let mut passwords = Self::default();
         for (index, text) in text.lines().enumerate() {
             let line = index + 1;
             let refuse = |reason| PasswordError { line, reason };
-            if text.len() > MAX_LINE_LEN || users.len() >= MAX_USERS {
+            if text.len() > MAX_LINE_LEN || passwords.len() >= MAX_USERS {
                 return Err(refuse(Reason::TooMuch));
             }
             if text.trim().is_empty() || text.starts_with('#') {
@@ -143,13 +145,14 @@ impl Passwords {
             if !is_user(user) {
                 return Err(refuse(Reason::User));
             }
-            if let Some(Stored { line: earlier, .. }) = users.get(user) {
+            if let Some(Stored { line: earlier, .. }) = passwords.stored(user) {
                 return Err(refuse(Reason::Twice { user: user.to_owned(), earlier: *earlier }));
             }
             let hash = Hash::parse(user, hash.trim_end()).map_err(refuse)?;
-            users.insert(user.into(), Stored { line, hash });
+            passwords.users.insert(user.into(), passwords.hashes.len());
+            passwords.hashes.push(Stored { line, hash });
         }
-        Ok(Self { users })
+        Ok(passwords)
     }
 
     /// How many users there are.
@@ -171,7 +174,7 @@ impl Passwords {
         if password.len() > MAX_PASSWORD_LEN {
             return false;
         }
-        let (known, stored) = match self.users.get(user) {
+        let (known, stored) = match self.stored(user) {
             Some(stored) => (Choice::from(1), stored),
             None => match self.stand_in(user) {
                 Some(stored) => (Choice::from(0), stored),
@@ -181,13 +184,17 @@ impl Passwords {
         (known & stored.hash.verify(password)).into()
     }
 
+    fn stored(&self, user: &str) -> Option<&Stored> {
+        self.hashes.get(*self.users.get(user)?)
+    }
+
     /// Whose hash is checked when nobody has the name.
     fn stand_in(&self, user: &str) -> Option<&Stored> {
         let mut hasher = DefaultHasher::new();
         user.hash(&mut hasher);
-        let count = u64::try_from(self.users.len()).ok()?;
+        let count = u64::try_from(self.hashes.len()).ok()?;
         let index = usize::try_from(hasher.finish().checked_rem(count)?).ok()?;
-        self.users.values().nth(index)
+        self.hashes.get(index)
     }
 }
 

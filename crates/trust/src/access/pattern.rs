@@ -13,6 +13,9 @@ use deltaport_oci::MAX_NAME_LEN;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     text: Box<str>,
+    /// How many bytes of `text` stand in front of the first star: what most names are told apart by.
+    beginning: usize,
+    /// The rest.
     pieces: Vec<Piece>,
 }
 
@@ -54,7 +57,7 @@ pub enum PatternError {
 impl Pattern {
     /// The pattern `**`.
     pub(super) fn everything() -> Self {
-        Self { text: "**".into(), pieces: vec![Piece::Across] }
+        Self { text: "**".into(), beginning: 0, pieces: vec![Piece::Across] }
     }
 
     /// The pattern as written.
@@ -64,11 +67,23 @@ impl Pattern {
 
     /// Whether `name` fits. Takes time proportional to the product of both lengths at most, whatever the pattern.
     pub fn matches(&self, name: &str) -> bool {
+        let Some(name) = name.as_bytes().strip_prefix(&self.text.as_bytes()[..self.beginning]) else {
+            return false;
+        };
+        match self.pieces[..] {
+            [] => name.is_empty(),
+            [Piece::Across] => true,
+            _ => self.rest_matches(name),
+        }
+    }
+
+    /// Whether the pieces can stand for `name`.
+    fn rest_matches(&self, name: &[u8]) -> bool {
         // For each number of pieces, whether they can stand for exactly the bytes that have been read.
         let mut reached = [false; MAX_NAME_LEN + 1];
         reached[0] = true;
         self.skip_stars(&mut reached);
-        for byte in name.bytes() {
+        for &byte in name {
             let mut next = [false; MAX_NAME_LEN + 1];
             for (index, piece) in self.pieces.iter().enumerate().filter(|(index, _)| reached[*index]) {
                 match piece {
@@ -111,15 +126,16 @@ impl FromStr for Pattern {
         if text.contains("***") {
             return Err(PatternError::Stars);
         }
-        let mut pieces = Vec::with_capacity(text.len());
-        for byte in text.bytes() {
+        let beginning = text.find('*').unwrap_or(text.len());
+        let mut pieces = Vec::with_capacity(text.len() - beginning);
+        for byte in text.bytes().skip(beginning) {
             match (byte, pieces.last_mut()) {
                 (b'*', Some(last @ Piece::WithinComponent)) => *last = Piece::Across,
                 (b'*', _) => pieces.push(Piece::WithinComponent),
                 _ => pieces.push(Piece::Byte(byte)),
             }
         }
-        Ok(Self { text: text.into(), pieces })
+        Ok(Self { text: text.into(), beginning, pieces })
     }
 }
 
