@@ -75,7 +75,11 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
         },
         collect: deltaport_registry::Collect { interval: settings.collect.interval.0 },
         upstreams: settings.upstream.iter().map(upstream).collect::<anyhow::Result<_>>()?,
-        fill: deltaport_registry::Fill::default(),
+        fill: deltaport_registry::Fill {
+            concurrent: count(settings.fill.concurrent),
+            patience: settings.fill.patience.0,
+            delta_wait: settings.fill.delta_wait.0,
+        },
         delta: deltaport_registry::Delta {
             memory: settings.delta.memory.0,
             jobs: count(settings.delta.jobs),

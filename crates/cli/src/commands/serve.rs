@@ -27,7 +27,10 @@ pub(crate) fn run(args: &Serve, output: &mut Output) -> anyhow::Result<ExitCode>
         .thread_name("deltaport")
         .build()
         .context("cannot start threads")?;
-    runtime.block_on(serve(args, &settings, output))
+    let outcome = runtime.block_on(serve(args, &settings, output));
+    // What is still running on a blocking thread is a delta that nobody waits for: the store has been closed.
+    runtime.shutdown_background();
+    outcome
 }
 
 fn read_settings(args: &Serve) -> Result<Settings, Problems> {
