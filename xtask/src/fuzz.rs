@@ -144,7 +144,7 @@ fn fuzz(binary: &Path, target: &str, seconds: u32) -> Result<()> {
     Ok(())
 }
 
-/// Puts the seeds of a target into its corpus: one for each line of fuzz/seeds/<target>.txt, in which `\n` stands for
+/// Puts the seeds of a target into its corpus: one for each line of its file in fuzz/seeds/, in which `\n` stands for
 /// a line break and `\0` for the byte zero.
 fn plant(target: &str, corpus: &Path) -> Result<()> {
     let path = Path::new("fuzz/seeds").join(target).with_extension("txt");

@@ -58,8 +58,7 @@ pub(crate) fn clippy() -> Result<()> {
 }
 
 pub(crate) fn doc() -> Result<()> {
-    run(cargo(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"])
-        .env("RUSTDOCFLAGS", "-D warnings"))
+    run(cargo(["doc", "--locked", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 /// Every test but those with real clients. The whole workspace is selected each time, so that features, and with
