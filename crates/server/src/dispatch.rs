@@ -234,7 +234,7 @@ impl Drop for Exchange {
             status,
             bytes_in,
             bytes_out,
-            ms = took.as_secs_f64() * 1000.0,
+            ms = took.as_micros() as f64 / 1000.0,
             caller = self.caller.user.as_deref().unwrap_or(if self.caller.local { "(local)" } else { "(anonymous)" }),
             peer = %self.peer.address,
             "request"

@@ -118,6 +118,8 @@ impl Failure {
         let answer = match self {
             Self::LogIn | Self::NotKnown => answer.header(WWW_AUTHENTICATE, CHALLENGE),
             Self::Method(allow) => answer.header(ALLOW, allow),
+            // A mirror can be read in every way, whatever the path is.
+            Self::Registry(registry::Error::Mirror { .. }) => answer.header(ALLOW, "GET, HEAD"),
             Self::Range { size } => answer.header(CONTENT_RANGE, format!("bytes */{size}")),
             Self::OutOfOrder { location, range, .. } => answer.location(location).header(RANGE, range),
             Self::Registry(registry::Error::TooManyUploads { .. }) => {
@@ -167,4 +169,88 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use deltaport_oci::Digest;
+    use deltaport_registry::Error;
+
+    use super::*;
+
+    /// Status, code and the headers beside content type and length.
+    fn answer(failure: impl Into<Failure>) -> (u16, ErrorCode, Vec<(String, String)>) {
+        let failure = failure.into();
+        let (_, code) = failure.status_and_code();
+        let response = failure.into_response();
+        let headers = response.headers().iter().filter(|(name, _)| !name.as_str().starts_with("content-t"));
+        let headers = headers.filter(|(name, _)| *name != "content-length");
+        let text = |value: &http::HeaderValue| value.to_str().expect("text").to_owned();
+        let headers = headers.map(|(name, value)| (name.to_string(), text(value))).collect();
+        (response.status().as_u16(), code, headers)
+    }
+
+    #[test]
+    fn the_table() {
+        let digest = Digest::sha256(b"");
+        let broken = || Box::<dyn std::error::Error + Send + Sync>::from("secret");
+        let upstream = |seconds: Option<u64>| Error::Upstream {
+            retry_after: seconds.map(Duration::from_secs),
+            cause: broken(),
+        };
+        let none: &[(&str, &str)] = &[];
+        let failures: [(Failure, u16, ErrorCode, &[(&str, &str)]); 21] = [
+            (Error::Denied.into(), 403, ErrorCode::Denied, none),
+            (Failure::LogIn, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),
+            (Failure::NotKnown, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),
+            (Failure::Method("GET"), 405, ErrorCode::Unsupported, &[("allow", "GET")]),
+            (Failure::Range { size: 7 }, 416, ErrorCode::SizeInvalid, &[("content-range", "bytes */7")]),
+            (Failure::Query(""), 400, ErrorCode::Unsupported, none),
+            (Failure::Interrupted, 400, ErrorCode::BlobUploadInvalid, none),
+            (Error::BlobUnknown(digest).into(), 404, ErrorCode::BlobUnknown, none),
+            (Error::UploadUnknown.into(), 404, ErrorCode::BlobUploadUnknown, none),
+            (
+                Error::DigestMismatch { expected: digest, actual: digest }.into(),
+                400,
+                ErrorCode::DigestInvalid,
+                none,
+            ),
+            (Error::OutOfOrder { offset: 1 }.into(), 416, ErrorCode::BlobUploadInvalid, none),
+            (Error::UploadBusy.into(), 409, ErrorCode::BlobUploadInvalid, none),
+            (Error::MissingReferences(vec![]).into(), 400, ErrorCode::ManifestBlobUnknown, none),
+            (Error::ManifestTooLarge { limit: 1 }.into(), 413, ErrorCode::ManifestInvalid, none),
+            (Error::TooManyTags { limit: 1 }.into(), 414, ErrorCode::ManifestInvalid, none),
+            (
+                Error::TooManyUploads { limit: 1 }.into(),
+                429,
+                ErrorCode::TooManyRequests,
+                &[("retry-after", "5")],
+            ),
+            (
+                Error::Mirror { host: "hub".into() }.into(),
+                405,
+                ErrorCode::Unsupported,
+                &[("allow", "GET, HEAD")],
+            ),
+            (Error::NoSpace.into(), 507, ErrorCode::Unavailable, none),
+            (upstream(None).into(), 502, ErrorCode::Unavailable, none),
+            (upstream(Some(0)).into(), 502, ErrorCode::Unavailable, &[("retry-after", "1")]),
+            (Error::internal(broken()).into(), 500, ErrorCode::Unknown, none),
+        ];
+        for (failure, status, code, headers) in failures {
+            let shown = format!("{failure:?}");
+            let headers: Vec<_> =
+                headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+            assert_eq!(answer(failure), (status, code, headers), "{shown}");
+        }
+    }
+
+    #[test]
+    fn causes_are_for_the_log() {
+        let response = Failure::from(Error::internal("/secret/path")).into_response();
+        let Content::Whole(body) = response.body() else { panic!("an error without a body") };
+        assert!(!String::from_utf8_lossy(body).contains("secret"));
+    }
 }

@@ -25,6 +25,13 @@ async fn staging() -> (TempDir, Store, Staging) {
     (home, store, staging)
 }
 
+/// A body that is fetched through `staging`, and what announces its progress.
+fn filling(staging: &Staging, size: u64) -> (watch::Sender<Progress>, Body) {
+    let reader = Some(staging.reader().expect("a reader"));
+    let (announce, progress) = watch::channel(Progress { size: Some(size), reader, ..Progress::default() });
+    (announce, Body::Filling(Filling { size, progress }))
+}
+
 async fn read(body: Body, range: ByteRange) -> io::Result<Vec<u8>> {
     let mut stream = body.read(range);
     let mut bytes = Vec::new();
@@ -38,9 +45,7 @@ async fn read(body: Body, range: ByteRange) -> io::Result<Vec<u8>> {
 async fn many_read_along_and_all_get_the_same_bytes() {
     let (_home, _store, mut staging) = staging().await;
     let content = sample::bytes(1, 1_000_000);
-    let (announce, progress) = watch::channel(0);
-    let reader = staging.reader().expect("a reader");
-    let body = Body::Filling(Filling { size: content.len() as u64, reader, progress });
+    let (announce, body) = filling(&staging, 1_000_000);
     let ranges = [(0, 1_000_000), (0, 1), (999_999, 1_000_000), (300_000, 700_000)];
     let readers: Vec<_> = ranges
         .map(|(start, end)| (start, end, tokio::spawn(read(body.clone(), ByteRange { start, end }))))
@@ -51,7 +56,7 @@ async fn many_read_along_and_all_get_the_same_bytes() {
         let goal = *written.borrow() + piece.len() as u64;
         staging.write(piece).await.expect("written");
         written.wait_for(|at| *at >= goal).await.expect("the file grows");
-        announce.send_replace(goal);
+        announce.send_modify(|progress| progress.readable = goal);
     }
     for (start, end, reader) in readers {
         let bytes = reader.await.expect("no panic").expect("all bytes came");
@@ -63,15 +68,13 @@ async fn many_read_along_and_all_get_the_same_bytes() {
 async fn a_transfer_that_is_given_up_is_an_error_and_not_an_end() {
     let (_home, _store, mut staging) = staging().await;
     let content = sample::bytes(1, 1000);
-    let (announce, progress) = watch::channel(0);
-    let reader = staging.reader().expect("a reader");
-    let body = Body::Filling(Filling { size: 2000, reader, progress });
+    let (announce, body) = filling(&staging, 2000);
     let whole = tokio::spawn(read(body.clone(), ByteRange { start: 0, end: 2000 }));
     let part = tokio::spawn(read(body, ByteRange { start: 0, end: 1000 }));
     let mut written = staging.progress();
     staging.write(content.clone()).await.expect("written");
     written.wait_for(|at| *at >= 1000).await.expect("the file grows");
-    announce.send_replace(1000);
+    announce.send_modify(|progress| progress.readable = 1000);
     assert!(part.await.expect("no panic").expect("what was asked for came") == content);
     drop(announce);
     let error = whole.await.expect("no panic").expect_err("the rest never comes");

@@ -14,12 +14,13 @@ use crate::respond::Answer;
 
 /// GET.
 pub(crate) async fn get(asked: Asked<'_>, name: &RepositoryName, digest: &Digest) -> Result<Answer, Failure> {
-    let headers = &asked.request.headers;
-    let blob = asked.registry().blob(name, digest).await?;
-    let (size, etag) = (blob.size(), conditional::etag(digest));
+    let (headers, etag) = (&asked.request.headers, conditional::etag(digest));
     if conditional::is_known(headers, &etag) {
-        return Ok(Answer::new(StatusCode::NOT_MODIFIED).digest(digest).etag(etag));
+        // The bytes are not needed, and opening them might fetch them from an upstream.
+        return head(asked, name, digest).await;
     }
+    let blob = asked.registry().blob(name, digest).await?;
+    let size = blob.size();
     let ranges = conditional::range(headers, &etag).map_or(Ranges::Full, |range| Ranges::parse(range, size));
     let answer = |status| Answer::new(status).digest(digest).etag(etag).header(ACCEPT_RANGES, "bytes");
     Ok(match ranges {
