@@ -1,7 +1,7 @@
 //! Deltas between layers, offered to other registries.
 //!
 //! A delta that is made is an ordinary blob of the repository. The asker never waits for one: what is not made yet is
-//! made in the background ([`jobs`]), and the answer is "ask again".
+//! made in the background (`jobs`), and the answer is "ask again".
 
 mod jobs;
 mod moved;
