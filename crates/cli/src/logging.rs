@@ -14,7 +14,8 @@ use crate::settings::{Level, Log, LogFormat};
 
 /// Starts logging, panics included. Whoever called this first in the process wins.
 pub(crate) fn start(log: &Log) {
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    // A log that cannot be written must not be told to the log.
+    let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let lines = match log.format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),

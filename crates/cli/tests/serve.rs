@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)] // the helpers of tests fail as tests do
 
+use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use deltaport_testkit::http::Request;
+use deltaport_testkit::http::{Client, Request};
 use deltaport_testkit::process::Launch;
 use deltaport_testkit::tls::Certificates;
 use rustix::process::Signal;
@@ -178,4 +180,45 @@ async fn rules_are_read_again_on_request() {
     }
     assert_eq!(begin().await, 202);
     assert!(server.terminate().success());
+}
+
+#[tokio::test]
+async fn it_serves_on_when_nobody_reads_what_it_writes() {
+    let launch = launch();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_deltaport"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data", launch.data().to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    // The pipe is closed behind the first line, as `head -1` does; every request is a line more.
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.split_once("address=").unwrap().1.split_whitespace().next().unwrap().parse().unwrap();
+    let client = Client::plain(address);
+    for _ in 0..20 {
+        assert_eq!(client.send(Request::get("/v2/")).await.status, 200);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_greeting_that_nobody_reads_is_no_reason_to_stop() {
+    let launch = launch();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_deltaport"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data", launch.data().to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut line = String::new();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    log.read_line(&mut line).unwrap();
+    assert!(line.contains("listening"), "{line}");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none(), "it has stopped");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -49,7 +49,8 @@ async fn serve(args: &Serve, settings: &Settings, output: &mut Output) -> anyhow
 
     let address = server.local_addr();
     tracing::info!(%address, tls = server.is_tls(), data = %data.display(), version = env!("CARGO_PKG_VERSION"), "listening");
-    output.text(&greeting(&server, &data))?;
+    // Who closed our output still wants to be served.
+    let _unread = output.text(&greeting(&server, &data));
 
     let collector = tokio::spawn({
         let (registry, stop) = (registry.clone(), stop.clone());

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use deltaport_oci::Platform;
+use deltaport_oci::{Platform, RepositoryName};
 
 use super::key::{Default, Key, Slot, Texts};
 use super::read::{read_rules, read_upstreams};
@@ -379,7 +379,8 @@ pub(super) const UPSTREAM: &[Key<Upstream>] = &[
         }),
         default: Default::Required("\"hub.example\""),
         about: "What clients call it: the first component of the repositories that come from it \
-                (127.0.0.1:5000/hub.example/debian), and the ns that containerd sends.",
+                (127.0.0.1:5000/hub.example/debian; a port's colon becomes an underscore there), and the ns that \
+                containerd sends.",
     },
     Key {
         name: "url",
@@ -463,11 +464,12 @@ fn validate(settings: &mut Settings, value: Texts<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// A host name or address with or without a port, in small letters: the form in which it is looked up.
+/// A host name or IPv4 address with or without a port, in small letters. It is also the beginning of names of
+/// repositories, with an underscore for the colon, and has to be possible there.
 fn host(text: &str) -> Result<String, String> {
-    let known = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '.' | '-' | ':' | '[' | ']');
-    if text.is_empty() || text.len() > 255 || !text.chars().all(known) {
-        return Err("not a host name in small letters".to_owned());
+    let component = text.replacen(':', "_", 1);
+    if text.contains(['/', '_']) || component.parse::<RepositoryName>().is_err() {
+        return Err("not a host name in small letters, with or without a port".to_owned());
     }
     Ok(text.to_owned())
 }

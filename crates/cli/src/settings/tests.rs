@@ -71,6 +71,14 @@ fn everything_can_be_said() {
 }
 
 #[test]
+fn hosts_as_they_are_written() {
+    for host in ["docker.io", "localhost", "hub.example:5000", "10.0.0.7:443", "xn--bcher-kva.example"] {
+        let settings = good(&format!("[[upstream]]\nhost = \"{host}\"\nurl = \"http://a\""));
+        assert_eq!(settings.upstream[0].host, host);
+    }
+}
+
+#[test]
 fn the_command_line_wins() {
     let overrides = Overrides {
         listen: Some("127.0.0.1:0".parse().unwrap()),
@@ -122,6 +130,10 @@ fn mistakes_are_told_with_their_place_and_what_is_right() {
         ),
         ("[[access.rule]]\nrepositories = [\"a\"]\nallow = [\"pul\"]\nlocal = true", 3, 10, "not an action"),
         ("[[upstream]]\nhost = \"Docker.io\"\nurl = \"http://a\"", 2, 8, "small letters"),
+        ("[[upstream]]\nhost = \"a_b\"\nurl = \"http://a\"", 2, 8, "not a host name"),
+        ("[[upstream]]\nhost = \"a/b\"\nurl = \"http://a\"", 2, 8, "not a host name"),
+        ("[[upstream]]\nhost = \"a:\"\nurl = \"http://a\"", 2, 8, "not a host name"),
+        ("[[upstream]]\nhost = \"\"\nurl = \"http://a\"", 2, 8, "not a host name"),
         ("[[upstream]]\nhost = \"a\"\nurl = \"ftp://a\"", 3, 7, "https:// or http://"),
         ("[[upstream]]\nhost = \"a\"\nurl = \"https://me:secret@a\"", 3, 7, "password_file"),
         ("[[upstream]]\nhost = \"a\"\nurl = \"https://a/v2/\"", 3, 7, "only a host and a port"),
