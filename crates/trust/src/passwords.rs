@@ -35,7 +35,7 @@ pub const MAX_ARGON2_MEMORY: u32 = 256 << 10;
 pub const MAX_ARGON2_PASSES: u32 = 16;
 /// The most lanes of an argon2id hash.
 pub const MAX_ARGON2_LANES: u32 = 16;
-/// How many random bytes [`line`] wants as salt.
+/// How many random bytes [`line()`] wants as salt.
 pub const SALT_LEN: usize = 16;
 
 /// Why a password file was refused.
