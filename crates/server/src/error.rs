@@ -180,6 +180,9 @@ mod tests {
 
     use super::*;
 
+    /// A failure, and its status, code and headers.
+    type Row = (Failure, u16, ErrorCode, &'static [(&'static str, &'static str)]);
+
     /// Status, code and the headers beside content type and length.
     fn answer(failure: impl Into<Failure>) -> (u16, ErrorCode, Vec<(String, String)>) {
         let failure = failure.into();
@@ -200,8 +203,8 @@ mod tests {
             retry_after: seconds.map(Duration::from_secs),
             cause: broken(),
         };
-        let none: &[(&str, &str)] = &[];
-        let failures: [(Failure, u16, ErrorCode, &[(&str, &str)]); 21] = [
+        let none = &[];
+        let failures: [Row; 21] = [
             (Error::Denied.into(), 403, ErrorCode::Denied, none),
             (Failure::LogIn, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),
             (Failure::NotKnown, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),

@@ -110,6 +110,7 @@ fn means_this_machine(host: &str) -> bool {
 mod tests {
     use super::*;
     use http::Request;
+    use proptest::prelude::*;
 
     fn local(peer: &str, headers: &[(&str, &str)]) -> bool {
         let mut request = Request::get("/v2/");
@@ -156,6 +157,15 @@ mod tests {
         assert_eq!(parse("bAsIc OnA6Og=="), pair("", "p::"));
         for header in ["", "Basic", "Basic ", "Basic !", "Basic QQ==", "Bearer QTpC", "Basic /zo6"] {
             assert_eq!(parse(header), None, "{header}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_panics(header in ".{0,60}", host in "[a-z0-9.:\\[\\]]{0,30}") {
+            let _ = Basic::parse(&header);
+            let _ = Basic::parse(&format!("Basic {}", STANDARD.encode(&header)));
+            let _ = means_this_machine(&host);
         }
     }
 }
