@@ -155,3 +155,34 @@ fn plant(target: &str, corpus: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_in_any_order() {
+        let parse = |text: &str| {
+            let arguments: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+            Options::parse(&arguments)
+        };
+        assert_eq!(parse("").unwrap(), Options::BRIEF);
+        let both = Options { seconds: 60, target: Some("name".to_owned()) };
+        assert_eq!(parse("--target name --seconds 60").unwrap(), both);
+        for wrong in ["--seconds", "--seconds many", "--minutes 1", "name"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_target_is_built() {
+        let root = command::root();
+        std::env::set_current_dir(&root).unwrap();
+        let manifest = std::fs::read_to_string("fuzz/Cargo.toml").unwrap();
+        let targets = targets().unwrap();
+        assert_eq!(manifest.matches("[[bin]]").count(), targets.len());
+        for target in targets {
+            assert!(manifest.contains(&format!("path = \"targets/{target}.rs\"")), "{target}");
+        }
+    }
+}

@@ -50,7 +50,8 @@ pub(crate) fn all() -> Result<()> {
 }
 
 pub(crate) fn fmt() -> Result<()> {
-    run(&mut cargo(["fmt", "--all", "--check"]))
+    run(&mut cargo(["fmt", "--all", "--check"]))?;
+    run(&mut cargo(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))
 }
 
 pub(crate) fn clippy() -> Result<()> {

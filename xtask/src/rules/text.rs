@@ -74,3 +74,19 @@ fn tracked_texts() -> Result<Vec<(String, String)>> {
     }
     Ok(texts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    #[test]
+    fn a_path_is_found_where_it_begins() {
+        let path = concat!("/ro", "ot/");
+        for line in ["cd @x", "\"@x\"", "=@x and more", "at @"] {
+            assert!(names(&line.replace('@', path), path), "{line}");
+        }
+        for line in ["usr@x", "..@x", "nothing"] {
+            assert!(!names(&line.replace('@', path), path), "{line}");
+        }
+    }
+}
