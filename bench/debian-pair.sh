@@ -47,6 +47,7 @@ scratch=/dev/shm
 [ "$(df -Pm "$scratch" 2>/dev/null | awk 'NR == 2 { print $4 }')" -ge 3000 ] || scratch=$directory
 work=$(mktemp -d "$scratch/debian-pair.XXXXXX")
 trap 'rm -rf "$work"' EXIT
+export TMPDIR=$work
 
 # What goes into an image is dated as the newest Release file it draws on: files keep the times of their packages.
 newest() { # suite-pattern
@@ -71,7 +72,7 @@ root_filesystem new "$codename(-updates|-security)?"
 wait $old
 
 # buildah keeps a cache of known layers in /var/lib/containers whatever it is told: it gets one of its own.
-export TMPDIR=$work BUILDAH_ISOLATION=chroot REGISTRY_AUTH_FILE=$work/auth.json CONTAINERS_CONF=$work/containers.conf work
+export BUILDAH_ISOLATION=chroot REGISTRY_AUTH_FILE=$work/auth.json CONTAINERS_CONF=$work/containers.conf work
 echo '{}' >"$REGISTRY_AUTH_FILE"
 printf '[network]\nnetwork_config_dir = "%s/cni"\n' "$work" >"$CONTAINERS_CONF"
 unshare --mount --propagation private bash -euo pipefail -s >&2 9>&- <<'IMAGES'

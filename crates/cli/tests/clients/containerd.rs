@@ -41,7 +41,7 @@ impl<'a> Containerd<'a> {
         let mut daemon =
             sandbox.start(sandbox.run("/usr/bin/containerd").arg("--config").arg(config), "ctd.log");
         let probe = ctr(sandbox).arg("version");
-        daemon.wait_until(|| probe.outcome().success);
+        daemon.wait_until(|| probe.outcome().success).unwrap_or_else(|why| panic!("{why}"));
         Self { sandbox, _daemon: daemon }
     }
 

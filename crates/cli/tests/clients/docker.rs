@@ -21,8 +21,10 @@ struct Docker<'a> {
 
 impl<'a> Docker<'a> {
     /// Starts a daemon of its own with the settings in `config`. None when the environment says that it cannot.
+    #[expect(clippy::print_stderr, reason = "a test that does nothing says so")]
     fn start(sandbox: &'a Sandbox, config: &serde_json::Value) -> Option<Self> {
         if env::var_os(WITHOUT).is_some() {
+            eprintln!("{WITHOUT} is set: nothing is tested with docker");
             return None;
         }
         let path = |name: &str| sandbox.path(name).display().to_string();
@@ -38,8 +40,9 @@ impl<'a> Docker<'a> {
             .line("--iptables=false --ip6tables=false --ip-masq=false --bridge=none --storage-driver=vfs");
         let mut daemon = sandbox.start(run, "docker.log");
         let probe = docker(sandbox).arg("version");
-        // Should it not start here: its log follows, and `WITHOUT` is the way to do without it.
-        daemon.wait_until(|| probe.outcome().success);
+        daemon.wait_until(|| probe.outcome().success).unwrap_or_else(|why| {
+            panic!("{why}\nWhere dockerd is not allowed to run, set {WITHOUT}=1 to do without these tests.")
+        });
         Some(Self { sandbox, _daemon: daemon })
     }
 

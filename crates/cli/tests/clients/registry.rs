@@ -151,7 +151,8 @@ impl Debian {
         let run = sandbox.run("/usr/bin/docker-registry").without("REGISTRY_AUTH_FILE");
         let log = self.directory.path().join("log");
         let mut daemon = sandbox.start(run.arg("serve").arg(&self.config), &log);
-        daemon.wait_until(|| TcpStream::connect(self.address).is_ok());
+        let answers = || TcpStream::connect(self.address).is_ok();
+        daemon.wait_until(answers).unwrap_or_else(|why| panic!("{why}"));
         self.running = Some((daemon, sandbox));
     }
 }

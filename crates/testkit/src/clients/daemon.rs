@@ -11,6 +11,9 @@ use super::Run;
 /// How long a daemon may take until it answers.
 const START: Duration = Duration::from_secs(60);
 
+/// How often it is asked meanwhile.
+const POLL: Duration = Duration::from_millis(50);
+
 /// The longest life of a daemon: longer than any test.
 const LIFE: Duration = Duration::from_secs(1800);
 
@@ -33,17 +36,19 @@ impl Daemon {
         Self { child, line: format!("{run:?}"), log }
     }
 
-    /// Waits until `probe` holds. Panics with the daemon's log when it ends before, or takes longer than a minute.
-    #[track_caller]
-    pub fn wait_until(&mut self, probe: impl Fn() -> bool) {
+    /// Waits until `probe` holds. The error has the daemon's log: it ended before, or took longer than a minute.
+    pub fn wait_until(&mut self, probe: impl Fn() -> bool) -> Result<(), String> {
         let deadline = Instant::now() + START;
         while !probe() {
             if let Ok(Some(status)) = self.child.try_wait() {
-                panic!("{}\nended early ({status}):\n{}", self.line, self.log());
+                return Err(format!("{}\nended early ({status}):\n{}", self.line, self.log()));
             }
-            assert!(Instant::now() < deadline, "{}\ndid not come up:\n{}", self.line, self.log());
-            thread::sleep(Duration::from_millis(50));
+            if Instant::now() > deadline {
+                return Err(format!("{}\ndid not come up:\n{}", self.line, self.log()));
+            }
+            thread::sleep(POLL);
         }
+        Ok(())
     }
 
     /// What it said so far.

@@ -10,10 +10,12 @@ use tempfile::TempDir;
 
 use super::{Daemon, Run, require};
 
-/// Where the clients keep state that no option moves: the cache of known blobs, sockets, locks, network set-ups. In
-/// the sandbox these are empty file systems of their own.
-const PRIVATE: [&str; 5] =
-    ["/var/lib/containers", "/run", "/dev/shm", "/etc/containers/certs.d", "/etc/docker"];
+/// Where the clients keep state that no option moves: the cache of known blobs, sockets, locks. In the sandbox these
+/// are empty file systems of their own.
+const STATE: [&str; 3] = ["/var/lib/containers", "/run", "/dev/shm"];
+
+/// Where an administrator may have left settings for the clients. In the sandbox there are none.
+const SETTINGS: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker"];
 
 /// The settings of skopeo, podman and buildah. Nothing is sent to journals or to systemd, which need not be there.
 const CONTAINERS_CONF: &str =
@@ -38,10 +40,12 @@ impl Sandbox {
         // Paths of sockets must stay below 108 bytes.
         let directory =
             tempfile::Builder::new().prefix("dp").tempdir().expect("a directory for temporary files");
-        let mounts = PRIVATE.map(|path| format!("mkdir -p {path} && mount -t tmpfs tmpfs {path}\n")).concat();
+        let state = STATE.map(|path| format!("mkdir -p {path} && mount -t tmpfs tmpfs {path}\n")).concat();
+        let settings =
+            SETTINGS.map(|path| format!("[ ! -d {path} ] || mount -t tmpfs tmpfs {path}\n")).concat();
         let mut holder = Command::new("/usr/bin/unshare")
             .args(["--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc"])
-            .args(["/bin/sh", "-euc", &format!("{mounts}echo ready\nexec cat")])
+            .args(["/bin/sh", "-euc", &format!("{state}{settings}echo ready\nexec cat")])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
