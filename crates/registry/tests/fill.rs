@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // the helpers of tests fail as tests do
 
+use std::io::Cursor;
 use std::time::Duration;
 
 use deltaport_client as client;
@@ -10,7 +11,7 @@ use deltaport_oci::{Digest, Reference, RepositoryName};
 use deltaport_registry::pull::Body;
 use deltaport_registry::{Deltas, Error, Kind, NewManifest, Options, Registry, Upstream};
 use deltaport_store::{Faults, Store};
-use deltaport_testkit::sample::{Content, Image, bytes, layer};
+use deltaport_testkit::sample::{self, Content, Image, bytes, layer};
 use deltaport_testkit::upstream::{Reply, Rule, Upstream as Script};
 use deltaport_trust::{Access, Caller, Rules};
 use futures_util::StreamExt as _;
@@ -412,4 +413,50 @@ async fn bad_deltas_end_in_the_whole_layer_in_the_same_request() {
     }
     let asked = script.lines().iter().filter(|line| line.contains("_deltaport")).count();
     assert_eq!(asked, 7, "once for each, and never without a base");
+}
+
+#[tokio::test]
+async fn a_delta_brings_the_very_bytes_of_the_layer() {
+    let files = sample::files(3, 100, 40_000);
+    let (old, new) = (sample::layer_of(&files), sample::layer_of(&sample::changed(&files, 4, 20)));
+    let options = deltaport_delta::Options::default();
+    let made =
+        deltaport_delta::create(&mut [Cursor::new(&old.bytes)], &mut Cursor::new(&new.bytes), &options)
+            .unwrap();
+    let delta = Content::new("application/octet-stream", made.bytes);
+    let (old, new) = (Image::of("amd64", vec![old]), Image::of("amd64", vec![new]));
+    let ask = "/v2/app/_deltaport/delta/layer";
+    let location = format!("/v2/app/blobs/{}", delta.digest);
+    let mut rules = manifest_rules(&old, "one");
+    rules.extend(manifest_rules(&new, "two"));
+    rules.extend(old.blobs().map(|blob| blob_rule(blob).reply(Reply::content(blob))));
+    rules.extend([
+        Rule::on("GET", ask).times(2).reply(Reply::status(202).header("Retry-After", "1")),
+        Rule::on("GET", ask).reply(Reply::status(307).header("Location", &location)),
+        Rule::on("GET", &location).times(1).reply(Reply::content(&delta).truncated_after(1000)),
+        Rule::on("GET", &location).reply(Reply::content(&delta)),
+    ]);
+    let script = Script::start(rules).await;
+    let site = Site::new(&script).await;
+    for tag in ["one", "two"] {
+        site.registry.manifest(&repository("app"), &tag.parse().unwrap()).await.unwrap();
+        site.blob("app", &old.layers[0].digest).await.unwrap().1.unwrap();
+    }
+    let before = site.upstream.received();
+    let layer = &new.layers[0];
+    let clients = (0..5).map(|_| {
+        let (registry, digest) = (site.registry.clone(), layer.digest);
+        tokio::spawn(async move { read(registry.blob(&repository("app"), &digest).await.unwrap(), 0).await })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        let (received, end) = client.await.unwrap();
+        end.unwrap();
+        assert!(received == layer.bytes);
+    }
+    let cost = site.upstream.received() - before;
+    assert_eq!(cost, delta.bytes.len() as u64, "the delta, once, and nothing of the layer");
+    assert!(cost * 5 < layer.bytes.len() as u64, "{cost} of {}", layer.bytes.len());
+    drop(script);
+    assert!(site.blob("app", &delta.digest).await.is_err(), "a delta is not kept");
+    assert!(site.is_filled("app", layer).await, "a layer is");
 }

@@ -1,0 +1,219 @@
+//! Deltas at a hub: made in the background, once, from what the repository holds, and no others.
+
+#![allow(clippy::unwrap_used)] // the helpers of tests fail as tests do
+
+use std::io::Cursor;
+use std::time::Duration;
+
+use deltaport_oci::wire::ByteRange;
+use deltaport_oci::{Digest, RepositoryName};
+use deltaport_registry::vend::DeltaAnswer;
+use deltaport_registry::{NewManifest, Options, Registry};
+use deltaport_store::{Faults, Store};
+use deltaport_testkit::sample::{self, Content, Image};
+use deltaport_trust::{Access, Caller, Rules};
+use futures_util::StreamExt as _;
+use tempfile::TempDir;
+
+struct Hub {
+    registry: Registry,
+    _home: TempDir,
+}
+
+impl Hub {
+    async fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(deltaport_store::Options {
+            root: home.path().to_owned(),
+            keep_free: 0,
+            manifest_cache: 1 << 20,
+            grace: Duration::from_secs(600),
+            upload_expiry: Duration::from_secs(600),
+            faults: Faults::none(),
+        })
+        .await
+        .unwrap();
+        let mut options = Options::default();
+        options.delta.maximum_layer = 8 << 20;
+        let registry = Registry::new(options, store, Rules::new(Access::default()).unwrap());
+        Self { registry, _home: home }
+    }
+
+    async fn push_blob(&self, name: &str, blob: &Content) {
+        let (caller, name) = (Caller { local: true, ..Caller::default() }, repository(name));
+        let id = self.registry.begin_upload(&caller, &name, None).await.unwrap();
+        let mut upload = self.registry.append(&caller, &name, &id, None, None).await.unwrap();
+        upload.write(blob.bytes.clone()).await.unwrap();
+        upload.finish().await.unwrap();
+        self.registry.finish_upload(&caller, &name, &id, &blob.digest).await.unwrap();
+    }
+
+    async fn push_manifest(&self, name: &str, tag: &str, manifest: &Content) {
+        let manifest = NewManifest {
+            reference: tag.parse().unwrap(),
+            tags: Vec::new(),
+            media_type: manifest.media_type.clone(),
+            bytes: manifest.bytes.clone(),
+        };
+        self.registry.put_manifest(&repository(name), manifest).await.unwrap();
+    }
+
+    async fn push(&self, name: &str, tag: &str, image: &Image) {
+        for blob in image.blobs() {
+            self.push_blob(name, blob).await;
+        }
+        self.push_manifest(name, tag, &image.manifest).await;
+    }
+
+    async fn ask(&self, name: &str, to: &Content, from: &[&Content]) -> DeltaAnswer {
+        let from: Vec<Digest> = from.iter().map(|base| base.digest).collect();
+        self.registry.layer_delta(&repository(name), &to.digest, &from).await.unwrap()
+    }
+
+    /// Asks until the answer is final.
+    async fn ask_on(&self, name: &str, to: &Content, from: &[&Content]) -> Option<Digest> {
+        loop {
+            match self.ask(name, to, from).await {
+                DeltaAnswer::Ready(delta) => return Some(delta),
+                DeltaAnswer::None => return None,
+                DeltaAnswer::Pending(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    async fn blob(&self, name: &str, digest: &Digest) -> Vec<u8> {
+        let body = self.registry.blob(&repository(name), digest).await.unwrap();
+        let mut stream = body.read(ByteRange { start: 0, end: body.size() });
+        let mut bytes = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            bytes.extend_from_slice(&chunk.unwrap());
+        }
+        bytes
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        let mut prometheus = prometheus_client::registry::Registry::default();
+        self.registry.metrics().register(&mut prometheus);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &prometheus).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}_total ")));
+        line.unwrap().parse().unwrap()
+    }
+}
+
+fn repository(name: &str) -> RepositoryName {
+    name.parse().unwrap()
+}
+
+/// A layer and its update, in which one file of 20 has changed.
+fn pair(seed: u64) -> [Content; 2] {
+    let files = sample::files(seed, 60, 10_000);
+    [sample::layer_of(&files), sample::layer_of(&sample::changed(&files, seed + 1, 20))]
+}
+
+#[tokio::test]
+async fn a_delta_is_made_once_while_the_asker_waits() {
+    let hub = Hub::new().await;
+    let [old, new] = pair(1);
+    hub.push_blob("app", &old).await;
+    hub.push_blob("app", &new).await;
+    assert!(matches!(hub.ask("app", &new, &[&old]).await, DeltaAnswer::Pending(_)));
+    let bases = [&old];
+    let (one, two) = tokio::join!(hub.ask_on("app", &new, &bases), hub.ask_on("app", &new, &bases));
+    assert!(one.is_some() && one == two);
+    assert_eq!(hub.count("deltas_made"), 1);
+    let delta = hub.blob("app", &one.unwrap()).await;
+    assert!(delta.len() * 5 < new.bytes.len(), "{} of {}", delta.len(), new.bytes.len());
+    let mut made = Vec::new();
+    let limits = deltaport_delta::Limits::default();
+    deltaport_delta::apply(&mut [Cursor::new(&old.bytes)], &delta[..], &mut made, &limits).unwrap();
+    assert!(made == new.bytes);
+}
+
+#[tokio::test]
+async fn what_the_repository_does_not_hold_is_unknown() {
+    let hub = Hub::new().await;
+    let [old, new] = pair(3);
+    hub.push_blob("secret", &old).await;
+    hub.push_blob("secret", &new).await;
+    hub.push_blob("app", &new).await;
+    let nowhere = sample::layer(9, 1000);
+    assert!(hub.ask_on("secret", &new, &[&old]).await.is_some());
+    assert_eq!(hub.ask("app", &new, &[&old]).await, DeltaAnswer::None, "its base is in another repository");
+    assert_eq!(hub.ask("app", &old, &[&new]).await, DeltaAnswer::None);
+    assert_eq!(hub.ask("app", &nowhere, &[&new]).await, DeltaAnswer::None);
+    assert_eq!(hub.ask("app", &new, &[&new, &nowhere]).await, DeltaAnswer::None);
+    assert_eq!(hub.ask("app", &new, &[]).await, DeltaAnswer::None);
+    hub.push_blob("app", &old).await;
+    assert!(hub.ask_on("app", &new, &[&nowhere, &old]).await.is_some());
+}
+
+#[tokio::test]
+async fn what_is_not_worth_it_is_not_tried_again() {
+    let hub = Hub::new().await;
+    let [noise, other] = [1, 2].map(|seed| Content::new("x/y", sample::bytes(seed, 100_000)));
+    let (small, huge) = (sample::layer(5, 1000), Content::new("x/y", sample::bytes(6, 9 << 20)));
+    for blob in [&noise, &other, &small, &huge] {
+        hub.push_blob("app", blob).await;
+    }
+    assert_eq!(hub.ask_on("app", &noise, &[&other]).await, None);
+    assert_eq!(hub.ask("app", &noise, &[&other]).await, DeltaAnswer::None);
+    assert_eq!(hub.count("deltas_not_worth_it"), 1);
+    assert_eq!(hub.ask("app", &noise, &[&small]).await, DeltaAnswer::None, "too different in size");
+    assert_eq!(hub.ask("app", &huge, &[&huge, &noise]).await, DeltaAnswer::None, "too large");
+    assert_eq!(hub.count("deltas_not_worth_it"), 1);
+}
+
+#[tokio::test]
+async fn an_existing_delta_is_preferred_to_one_that_has_to_be_made() {
+    let hub = Hub::new().await;
+    let ([old, new], [other, _]) = (pair(5), pair(7));
+    for blob in [&old, &new, &other] {
+        hub.push_blob("app", blob).await;
+    }
+    let made = hub.ask_on("app", &new, &[&old]).await.unwrap();
+    assert_eq!(hub.ask("app", &new, &[&other, &old]).await, DeltaAnswer::Ready(made));
+}
+
+#[tokio::test]
+async fn when_a_tag_moves_its_deltas_are_made_ahead() {
+    let hub = Hub::new().await;
+    let ([old, new], [old_arm, new_arm]) = (pair(11), pair(13));
+    let base = sample::layer(15, 20_000);
+    let image = |name: &str, layer: &Content| Image::of(name, vec![base.clone(), layer.clone()]);
+    hub.push("app", "latest", &image("amd64", &old)).await;
+    hub.push("app", "latest", &image("amd64", &new)).await;
+    wait_for(&hub, 1).await;
+    assert!(matches!(hub.ask("app", &new, &[&old]).await, DeltaAnswer::Ready(_)));
+
+    // The same through an index, whose children are pushed first.
+    let (amd64, arm64) = (image("amd64", &new), image("arm64", &old_arm));
+    let updated = image("arm64", &new_arm);
+    for image in [&amd64, &arm64, &updated] {
+        hub.push("app", &image.manifest.digest.to_string(), image).await;
+    }
+    hub.push_manifest(
+        "app",
+        "multi",
+        &sample::index(&[&amd64.manifest, &arm64.manifest], serde_json::json!({})),
+    )
+    .await;
+    hub.push_manifest(
+        "app",
+        "multi",
+        &sample::index(&[&amd64.manifest, &updated.manifest], serde_json::json!({})),
+    )
+    .await;
+    wait_for(&hub, 2).await;
+    assert!(matches!(hub.ask("app", &new_arm, &[&old_arm]).await, DeltaAnswer::Ready(_)));
+}
+
+async fn wait_for(hub: &Hub, deltas: u64) {
+    for _ in 0..500 {
+        if hub.count("deltas_made") == deltas {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{} of {deltas} deltas were made", hub.count("deltas_made"));
+}
