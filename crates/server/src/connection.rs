@@ -27,12 +27,13 @@ use crate::stream::ClientStream;
 const MAX_HEADERS: usize = 128;
 /// How many requests one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 64;
-/// How much an HTTP/2 client may send ahead on one request and on all together, in bytes: enough to fill a link of
-/// 1 Gbit/s over 60 ms.
+/// How much an HTTP/2 client may send ahead on one request, in bytes: enough for 130 Mbit/s over 60 ms.
 const STREAM_WINDOW: u32 = 1 << 20;
+/// How much it may send ahead on all of them together, in bytes: enough for 1 Gbit/s over 60 ms.
 const CONNECTION_WINDOW: u32 = 8 << 20;
 /// How much of a response is buffered for an HTTP/2 client that does not read, in bytes.
 const MAX_SEND_BUFFER: usize = 512 << 10;
+
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Shared {

@@ -70,19 +70,34 @@ impl Basic {
 }
 
 /// Whether a request comes from a program on this machine that means this registry.
+fn is_local(request: &Parts, peer: SocketAddr) -> bool {
+    if !peer.ip().to_canonical().is_loopback() {
+        return false;
+    }
+    let elsewhere = from_elsewhere(request);
+    if let Some(sign) = elsewhere {
+        tracing::debug!(sign, "a request that reached us from this machine does not count as local");
+    }
+    elsewhere.is_none()
+}
+
+/// The sign that a request which reached us from this machine was not made here.
 ///
 /// An address of this machine is not enough. A proxy has one too, and asks for others. A browser has one too, and asks
 /// for whatever page is open in it: such requests say that they are from elsewhere, and where they do not because the
 /// page's name was made to resolve to this machine, they still name the page's host and not ours.
-fn is_local(request: &Parts, peer: SocketAddr) -> bool {
+fn from_elsewhere(request: &Parts) -> Option<&'static str> {
     let headers = &request.headers;
-    peer.ip().to_canonical().is_loopback()
-        && !headers.contains_key(FORWARDED)
-        && !headers.contains_key(X_FORWARDED_FOR)
-        && !headers.contains_key(VIA)
-        && !headers.contains_key(ORIGIN)
-        && headers.get(SEC_FETCH_SITE).is_none_or(|site| site == "none")
-        && host(request, headers).is_none_or(means_this_machine)
+    if [FORWARDED, X_FORWARDED_FOR, VIA].iter().any(|name| headers.contains_key(name)) {
+        return Some("a proxy passed it on");
+    }
+    if headers.contains_key(ORIGIN) || headers.get(SEC_FETCH_SITE).is_some_and(|site| site != "none") {
+        return Some("a web page sent it");
+    }
+    if host(request, headers).is_some_and(|host| !means_this_machine(host)) {
+        return Some("its Host is neither an address nor localhost");
+    }
+    None
 }
 
 fn host<'a>(request: &'a Parts, headers: &'a HeaderMap) -> Option<&'a str> {

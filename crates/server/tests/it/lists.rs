@@ -118,6 +118,23 @@ async fn referrers_are_filtered_and_come_in_pages() {
 }
 
 #[tokio::test]
+async fn a_page_of_referrers_ends_before_it_is_too_large() {
+    let running = Setup::new().start().await;
+    let subject = Image::small(1).manifest;
+    let blob = sample::empty_config();
+    push_blob(&running.client, "a", &blob).await;
+    for seed in 0..10 {
+        let text = format!("{seed}{}", "x".repeat(1 << 20));
+        let more = serde_json::json!({ "subject": subject.descriptor(), "annotations": { "large": text } });
+        let artifact = sample::manifest(&blob, &[], more);
+        let put = push_manifest(&running.client, "a", &artifact.digest.to_string(), &artifact).await;
+        assert_eq!(put.status, 201, "{}", put.text());
+    }
+    let pages = pages(&running, &format!("/v2/a/referrers/{}", subject.digest), "manifests").await;
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3, 1]);
+}
+
+#[tokio::test]
 async fn extensions_are_announced() {
     let running = Setup::new().start().await;
     let answer = running.send(Request::get("/v2/_oci/ext/discover")).await;
