@@ -5,5 +5,8 @@
 mod basics;
 mod collect;
 mod common;
+mod crash;
 mod damage;
+mod faults;
+mod model;
 mod uploads;
