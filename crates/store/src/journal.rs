@@ -265,3 +265,6 @@ pub(crate) struct Mark {
     /// Offset in bytes.
     pub(crate) len: u64,
 }
+
+#[cfg(test)]
+mod tests;
