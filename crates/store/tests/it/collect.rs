@@ -85,6 +85,42 @@ async fn pushing_again_starts_the_grace_again() {
     assert_eq!(store.collect(later()).await.unwrap().links, 1);
 }
 
+/// The narrowest place: the collector has decided that bytes go and is about to remove their file, and the same bytes
+/// are pushed again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn bytes_that_are_pushed_while_they_are_collected_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let about_to = Arc::new(tokio::sync::Notify::new());
+    let faults = Faults::new({
+        let about_to = Arc::clone(&about_to);
+        move |name| {
+            if name == "collect-unlink" {
+                about_to.notify_one();
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Ok(())
+        }
+    });
+    let store = Store::open(Options { grace: Duration::ZERO, faults, ..options(dir.path()) }).await.unwrap();
+    let (app, bytes) = (repository("app"), noise(1, 5000));
+    for _ in 0..5 {
+        let digest = push_blob(&store, &app, bytes.clone()).await.unwrap();
+        store.names().unlink_blob(&app, &digest).await.unwrap();
+        let collector = tokio::spawn({
+            let store = store.clone();
+            async move { store.collect(SystemTime::now()).await.unwrap().blobs }
+        });
+        about_to.notified().await;
+        push_blob(&store, &app, bytes.clone()).await.unwrap();
+        assert_eq!(collector.await.unwrap(), 1);
+        // Linked after the collector began, so it is too young for it.
+        assert_eq!(pull_blob(&store, &app, &digest).await.unwrap(), bytes);
+    }
+    store.close().await.unwrap();
+    drop(store);
+    assert_clean(dir.path());
+}
+
 /// Several tasks push, delete, mount and check the same few images while the collector runs all the time without any
 /// grace. Whatever a task was told is there, and nobody deletes, must be there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
