@@ -7,8 +7,6 @@
 //! Use cases are methods of [`Registry`], in one file per noun: [`pull`], `push`, `uploads`, `lists`, `mount`. Every
 //! one of them expects that [`Registry::authorize`] was asked first, and says where more than that is decided.
 
-#![allow(clippy::result_large_err)] // two digests by value, two bytes over the line; errors are rare and not stored
-
 mod authorize;
 mod collect;
 mod error;

@@ -13,7 +13,7 @@ use futures_util::Stream;
 use hyper::body::{Frame, SizeHint};
 
 use crate::activity::{Activity, Waiting};
-use crate::dispatch::Exchange;
+use crate::exchange::Exchange;
 
 /// What a response says, without who listens.
 #[derive(Debug)]

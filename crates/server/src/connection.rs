@@ -4,13 +4,12 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use deltaport_registry::Registry;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
@@ -18,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::activity::{Activity, Verdict, Watchdog};
 use crate::dispatch;
-use crate::identity::Identity;
-use crate::metrics::Metrics;
-use crate::options::Limits;
+use crate::peer::{Peer, Shared};
 use crate::stream::ClientStream;
 
+/// The first byte of every TLS connection: a record that holds a handshake message.
+const TLS_HANDSHAKE: u8 = 22;
+/// How long to wait for what a client sends in the clear to a port that speaks TLS.
+const PLAIN_LINGER: Duration = Duration::from_secs(1);
 /// How many headers a request may have.
 const MAX_HEADERS: usize = 128;
 /// How many requests one HTTP/2 connection may have open.
@@ -33,23 +34,6 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 /// How much of a response is buffered for an HTTP/2 client that does not read, in bytes.
 const MAX_SEND_BUFFER: usize = 512 << 10;
-
-/// What all connections share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) registry: Registry,
-    pub(crate) identity: Identity,
-    pub(crate) limits: Limits,
-    pub(crate) metrics: Metrics,
-}
-
-/// What all requests on one connection share.
-#[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) address: SocketAddr,
-    pub(crate) activity: Arc<Activity>,
-}
 
 /// Serves one connection until it ends, or until `stop` and the end of the requests that have begun.
 pub(crate) async fn serve(
@@ -64,6 +48,9 @@ pub(crate) async fn serve(
         tracing::debug!(%address, %error, "cannot set TCP_NODELAY");
     }
     let _open = shared.metrics.connection();
+    if tls.is_some() && speaks_plain_http(&stream, shared.limits.header_timeout).await {
+        return refuse_plain_http(stream).await;
+    }
     let activity = Arc::new(Activity::default());
     let stream = ClientStream::new(stream, Arc::clone(&activity));
     let peer = Peer { shared: Arc::clone(&shared), address, activity };
@@ -83,6 +70,29 @@ pub(crate) async fn serve(
         Some(Err(_elapsed)) => tracing::debug!(%address, "the TLS handshake took too long"),
         None => {}
     }
+}
+
+/// Whether a client's first byte is not that of a TLS handshake (RFC 8446, section 5.1). Some clients try plain HTTP
+/// after HTTPS has failed and would show their user an alert that they cannot read.
+async fn speaks_plain_http(stream: &TcpStream, limit: Duration) -> bool {
+    let mut first = [0];
+    match tokio::time::timeout(limit, stream.peek(&mut first)).await {
+        Ok(Ok(1)) => first[0] != TLS_HANDSHAKE,
+        _ => false,
+    }
+}
+
+/// Says so in words that such a client understands. Nothing it sent is read: it may hold a password.
+async fn refuse_plain_http(mut stream: TcpStream) {
+    let answer = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
+        This port speaks TLS only; use https.\n";
+    if let Err(error) = stream.write_all(answer).await {
+        tracing::debug!(%error, "a client that spoke plain HTTP did not wait for the answer");
+    }
+    let _ = stream.shutdown().await;
+    // Closing over unread bytes would reset the connection, and a reset may overtake the answer.
+    let _ = tokio::time::timeout(PLAIN_LINGER, stream.readable()).await;
+    let _ = stream.try_read(&mut [0; 16 << 10]);
 }
 
 async fn serve_http1<S>(stream: S, peer: Peer, stop: CancellationToken)

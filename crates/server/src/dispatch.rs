@@ -1,38 +1,19 @@
 //! From a request to its answer: what it means, who asks, whether they may, and one line in the log.
 
-use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use deltaport_oci::wire::{Query, Route, RouteError};
-use deltaport_trust::{Action, Caller};
+use deltaport_trust::Action;
 use http::request::Parts;
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
-use crate::activity::Running;
 use crate::body::{Body, Content};
-use crate::connection::Peer;
 use crate::error::Failure;
-use crate::handlers;
-use crate::metrics::Ended;
+use crate::exchange::Exchange;
+use crate::handlers::{self, Asked};
+use crate::peer::Peer;
 use crate::request::Payload;
-
-/// What a handler works with.
-#[derive(Debug)]
-pub(crate) struct Asked<'a> {
-    pub(crate) peer: &'a Peer,
-    pub(crate) caller: &'a Caller,
-    pub(crate) request: &'a Parts,
-    pub(crate) query: Query<'a>,
-    pub(crate) payload: &'a mut Payload,
-}
-
-impl<'a> Asked<'a> {
-    pub(crate) fn registry(&self) -> &'a deltaport_registry::Registry {
-        &self.peer.shared.registry
-    }
-}
 
 /// Answers one request.
 pub(crate) async fn handle(request: Request<Incoming>, peer: Peer) -> Response<Body> {
@@ -175,82 +156,4 @@ fn locate(peer: &Peer, route: Route, namespace: Option<&str>) -> Result<(Route, 
         Route::Uploads(_) => Route::Uploads(name),
     };
     Ok((route, namespace))
-}
-
-/// One request and what became of it; counted and logged when the last byte has been handed over, or never will be.
-#[derive(Debug)]
-pub(crate) struct Exchange {
-    peer: Peer,
-    _running: Running,
-    begun: Instant,
-    method: Method,
-    uri: Uri,
-    route: &'static str,
-    caller: Caller,
-    status: u16,
-    bytes_in: u64,
-    bytes_out: u64,
-}
-
-impl Exchange {
-    fn new(peer: &Peer, request: &Parts) -> Self {
-        Self {
-            _running: peer.activity.run(),
-            peer: peer.clone(),
-            begun: Instant::now(),
-            method: request.method.clone(),
-            uri: request.uri.clone(),
-            route: "none",
-            caller: Caller::default(),
-            status: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-        }
-    }
-
-    /// More of the answer was handed over.
-    pub(crate) fn sent(&mut self, bytes: u64) {
-        self.bytes_out += bytes;
-    }
-
-    /// The answer cannot be completed.
-    pub(crate) fn broke(&self, error: &io::Error) {
-        tracing::warn!(path = self.uri.path(), %error, "an answer broke off");
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        let took = self.begun.elapsed();
-        let (bytes_in, bytes_out, status) = (self.bytes_in, self.bytes_out, self.status);
-        let method = method_label(&self.method);
-        let ended = Ended { route: self.route, method, status, bytes_in, bytes_out, took };
-        self.peer.shared.metrics.request(ended);
-        // The path, not the query: what is secret has no place in a query, but somebody might put it there.
-        tracing::info!(
-            method,
-            path = self.uri.path(),
-            route = self.route,
-            status,
-            bytes_in,
-            bytes_out,
-            ms = took.as_micros() as f64 / 1000.0,
-            caller = self.caller.user.as_deref().unwrap_or(if self.caller.local { "(local)" } else { "(anonymous)" }),
-            peer = %self.peer.address,
-            "request"
-        );
-    }
-}
-
-/// Methods that anybody invents must not each become a time series.
-fn method_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        _ => "other",
-    }
 }

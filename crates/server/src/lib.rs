@@ -7,18 +7,18 @@
 //! A request passes through: `serve` (accepting, draining), `connection` (TLS, protocol, the watchdog against slow
 //! clients), `dispatch` (identity, authorization, one log line), `handlers` (one file per noun).
 
-#![allow(clippy::result_large_err)] // two digests by value, two bytes over the line; errors are rare and not stored
-
 mod activity;
 mod body;
 mod connection;
 mod dispatch;
 mod error;
+mod exchange;
 mod handlers;
 mod identity;
 mod metrics;
 mod options;
 mod passwords;
+mod peer;
 mod reload;
 mod request;
 mod respond;

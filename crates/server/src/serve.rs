@@ -11,11 +11,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::connection::{self, Shared};
+use crate::connection;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::passwords::Users;
+use crate::peer::Shared;
 use crate::reload::ReloadError;
 use crate::tls::Certificates;
 

@@ -11,7 +11,6 @@
 //! Everything that changes something goes the same way: bytes are synced, renamed into place and their directory is
 //! synced; then one thread commits the names of all who wait and appends them to the journal; then they are answered.
 
-#![allow(clippy::result_large_err)] // two digests by value, two bytes over the line; errors are rare and not stored
 mod blobs;
 mod collect;
 mod core;

@@ -7,8 +7,8 @@ use http::StatusCode;
 use http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE};
 
 use crate::body::{Content, Parts};
-use crate::dispatch::Asked;
 use crate::error::Failure;
+use crate::handlers::Asked;
 use crate::handlers::conditional;
 use crate::respond::Answer;
 

@@ -6,8 +6,8 @@ use deltaport_registry::vend::DeltaAnswer;
 use http::StatusCode;
 use http::header::RETRY_AFTER;
 
-use crate::dispatch::Asked;
 use crate::error::Failure;
+use crate::handlers::Asked;
 use crate::respond::Answer;
 
 /// How many layers a client may say it holds. The best base is among the last few.

@@ -6,9 +6,9 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
 use crate::body::Content;
-use crate::connection::Peer;
 use crate::error::Failure;
 use crate::metrics;
+use crate::peer::Peer;
 use crate::respond::Answer;
 
 const TEXT: &str = "text/plain; charset=utf-8";

@@ -9,8 +9,8 @@ use http::StatusCode;
 use http::header::HeaderName;
 use serde_json::json;
 
-use crate::dispatch::Asked;
 use crate::error::Failure;
+use crate::handlers::Asked;
 use crate::respond::{Answer, OCI_FILTERS_APPLIED};
 
 const JSON: &str = "application/json";

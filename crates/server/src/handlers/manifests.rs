@@ -6,8 +6,8 @@ use deltaport_registry::{Error, NewManifest};
 use http::StatusCode;
 
 use crate::body::Content;
-use crate::dispatch::Asked;
 use crate::error::Failure;
+use crate::handlers::Asked;
 use crate::handlers::conditional;
 use crate::request;
 use crate::respond::{Answer, OCI_SUBJECT, OCI_TAG};

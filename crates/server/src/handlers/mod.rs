@@ -12,13 +12,32 @@ mod uploads;
 
 use std::sync::Arc;
 
-use deltaport_oci::wire::Route;
+use deltaport_oci::wire::{Query, Route};
+use deltaport_trust::Caller;
+use http::request::Parts;
 use http::{Method, Response};
 
 use crate::body::Content;
-use crate::dispatch::Asked;
 use crate::error::Failure;
+use crate::peer::Peer;
+use crate::request::Payload;
 use crate::respond::OCI_NAMESPACE;
+
+/// What a handler works with.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) peer: &'a Peer,
+    pub(crate) caller: &'a Caller,
+    pub(crate) request: &'a Parts,
+    pub(crate) query: Query<'a>,
+    pub(crate) payload: &'a mut Payload,
+}
+
+impl<'a> Asked<'a> {
+    pub(crate) fn registry(&self) -> &'a deltaport_registry::Registry {
+        &self.peer.shared.registry
+    }
+}
 
 /// Calls the handler of a route. `namespace` is the registry that the repository stands for, if the client named one.
 pub(crate) async fn call(

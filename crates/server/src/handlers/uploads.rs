@@ -6,8 +6,8 @@ use deltaport_registry::Error;
 use http::StatusCode;
 use http::header::{HeaderName, RANGE};
 
-use crate::dispatch::Asked;
 use crate::error::Failure;
+use crate::handlers::Asked;
 use crate::request;
 use crate::respond::Answer;
 

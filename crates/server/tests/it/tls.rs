@@ -22,10 +22,14 @@ async fn blobs_travel_through_tls() {
 }
 
 #[tokio::test]
-async fn plain_http_is_not_answered_where_tls_is_spoken() {
+async fn plain_http_is_told_so_where_tls_is_spoken() {
     let running = setup(&Certificates::new()).start().await;
     let plain = Client::plain(running.client.address());
-    plain.try_send(Request::get("/v2/")).await.expect_err("no answer");
+    let login = Request::get("/v2/").basic("alice", "secret");
+    let answer = plain.try_send(login).await.expect("an answer that a client can show");
+    assert_eq!((answer.status, answer.header("www-authenticate")), (400, None));
+    assert!(answer.text().contains("https"), "{}", answer.text());
+    assert_eq!(running.send(Request::get("/v2/")).await.status, 200);
 }
 
 #[tokio::test]
