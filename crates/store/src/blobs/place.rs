@@ -39,7 +39,6 @@ pub(crate) fn prove(core: &Core, file: &File, path: &Path, hasher: Hasher, diges
         return Err(Error::Mismatch { expected: *digest, actual });
     }
     core.faults.at(faults::BLOB_SYNC)?;
-    file.set_permissions(fs::Permissions::from_mode(0o444))?;
     file.sync_all()?;
     Ok(())
 }
@@ -110,6 +109,8 @@ fn place(core: &Core, digest: &Digest, size: u64, source: Source) -> Result<()> 
         renamed?;
         core.faults.at(faults::BLOB_RENAMED)?;
     }
+    // Not before it has its name: until then the upload may have to be gone on with.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444))?;
     // Also for a file that was there: whoever put it there may not have come as far as this.
     disk::sync_parent(&path)?;
     core.faults.at(faults::DIR_SYNCED)?;
@@ -139,7 +140,6 @@ fn write_new(core: &Core, bytes: &[u8]) -> Result<PathBuf> {
         core.faults.at(faults::STAGE_WRITE)?;
         file.write_all(bytes)?;
         core.faults.at(faults::BLOB_SYNC)?;
-        file.set_permissions(fs::Permissions::from_mode(0o444))?;
         file.sync_all()
     };
     match write() {

@@ -1,6 +1,7 @@
 //! Disks that fail: an error is told, nothing half-written stays, and the store goes on when the disk does.
 
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -166,4 +167,26 @@ async fn dropped_futures_leave_no_half_states() {
     drop(store);
     assert_eq!(std::fs::read_dir(dir.path().join("uploads")).unwrap().count(), 0);
     assert_clean(dir.path());
+}
+
+/// A process without special rights could not open a read-only file to go on with it.
+#[tokio::test]
+async fn an_upload_stays_writable_until_it_is_a_blob() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let store = Store::open(Options { faults: disk.faults(), ..options(dir.path()) }).await.unwrap();
+    let (a, bytes) = (repository("a"), noise(1, 1000));
+    let digest = Digest::sha256(&bytes);
+    let id = store.uploads().begin(&a, OWNER, None, 1).await.unwrap();
+    let mut appender = store.uploads().append(&a, &id, OWNER, None).await.unwrap();
+    appender.write(bytes).await.unwrap();
+    appender.finish().await.unwrap();
+    disk.set(Some(("blob-rename", EIO)));
+    assert!(matches!(store.uploads().finish(&a, &id, OWNER, &digest).await, Err(Error::Io(_))));
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir.path().join("uploads").join(&id)) & 0o200, 0o200);
+    disk.set(None);
+    store.uploads().finish(&a, &id, OWNER, &digest).await.unwrap();
+    let hex = digest.hex();
+    assert_eq!(mode(&dir.path().join("blobs/sha256").join(&hex[..2]).join(&hex)), 0o444);
 }
