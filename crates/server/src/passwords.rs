@@ -29,7 +29,7 @@ pub(crate) struct Users {
     file: Mutex<File>,
     remembered: Mutex<HashMap<Mark, Remembered>>,
     key: hmac::Key,
-    checks: Semaphore,
+    checks: Arc<Semaphore>,
     memory: Duration,
 }
 
@@ -59,7 +59,7 @@ impl Users {
             file: Mutex::new(File { watched, loaded, complaint: None }),
             remembered: Mutex::default(),
             key,
-            checks: Semaphore::new(limits.password_checks.max(1)),
+            checks: Arc::new(Semaphore::new(limits.password_checks.max(1))),
             memory: limits.password_memory,
         })
     }
@@ -70,15 +70,21 @@ impl Users {
         if let Some(user) = self.recall(&mark) {
             return Some(user);
         }
-        let _turn = self.checks.acquire().await.ok()?;
+        let turn = Arc::clone(&self.checks).acquire_owned().await.ok()?;
         // Clients begin with several requests at once: the first one's check is enough for all.
         if let Some(user) = self.recall(&mark) {
             return Some(user);
         }
-        let passwords = self.passwords.load_full();
-        let (against, name, word) = (Arc::clone(&passwords), user.to_owned(), password.to_owned());
-        let right = tokio::task::spawn_blocking(move || against.verify(&name, &word)).await.ok()?;
-        right.then(|| self.remember(mark, user.into(), passwords))
+        let (this, user, password) = (Arc::clone(self), user.to_owned(), password.to_owned());
+        let checked = tokio::task::spawn_blocking(move || {
+            // A check that was begun cannot be stopped, so the turn is not over when the client goes away: else whoever
+            // asks and leaves could have any number of them run.
+            let _turn = turn;
+            let passwords = this.passwords.load_full();
+            let right = passwords.verify(&user, &password);
+            right.then(|| this.remember(mark, user.into(), passwords))
+        });
+        checked.await.ok()?
     }
 
     /// Looks at the password file every `interval` until `stop`.
@@ -172,4 +178,26 @@ impl File {
 fn parse(file: &Watched, content: &[u8]) -> Result<Passwords, ReloadError> {
     let text = std::str::from_utf8(content).map_err(|error| ReloadError::new(file.path(), error))?;
     Passwords::parse(text).map_err(|error| ReloadError::new(file.path(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use deltaport_trust::passwords;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_check_keeps_its_turn_when_the_client_goes_away() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("htpasswd");
+        let line = passwords::line("alice", "right", [7; passwords::SALT_LEN]).expect("a user");
+        std::fs::write(&path, line).expect("a file");
+        let limits = Limits { password_checks: 1, ..Limits::DEFAULT };
+        let users = Arc::new(Users::load(&path, &limits).expect("a password file"));
+        let left = tokio::time::timeout(Duration::ZERO, users.check("alice", "right")).await;
+        assert!(left.is_err(), "a check takes longer than no time");
+        assert_eq!(users.checks.available_permits(), 0, "the check goes on, so no other may begin");
+        assert!(users.check("alice", "wrong").await.is_none());
+        assert!(users.recall(&users.mark("alice", "right")).is_some(), "it was not in vain");
+        assert_eq!(users.checks.available_permits(), 1);
+    }
 }
