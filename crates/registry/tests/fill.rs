@@ -47,6 +47,7 @@ impl Site {
         let upstream = client::Upstream::new(&options).unwrap();
         let mut options = Options::default();
         options.fill.patience = Duration::from_secs(3);
+        options.fill.delta_wait = Duration::from_secs(3);
         options.upstreams = vec![Upstream { client: upstream.clone(), default: false, deltas: Deltas::Auto }];
         let registry = Registry::new(options, store, Rules::new(Access::default()).unwrap());
         Self { registry, upstream, _home: home }
@@ -320,6 +321,55 @@ async fn what_another_repository_holds_needs_the_upstreams_word() {
     assert!(site.blob("friend", &content.digest).await.unwrap().0 == content.bytes);
     assert_eq!(script.sent(), sent, "its bytes were here");
     assert_eq!(site.registry.blob_size(&repository("app"), &content.digest).await.unwrap(), 200_000);
+}
+
+#[tokio::test]
+async fn nothing_is_not_taken_for_a_blob() {
+    let content = some(100_000);
+    let script = Script::start(vec![blob_rule(&content).reply(Reply::status(200))]).await;
+    let site = Site::new(&script).await;
+    let refused = site.registry.blob(&repository("app"), &content.digest).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Upstream, "{refused}");
+    let empty = some(0);
+    script.first(blob_rule(&empty).reply(Reply::content(&empty)));
+    assert!(matches!(site.blob("app", &empty.digest).await, Ok((bytes, Ok(()))) if bytes.is_empty()));
+}
+
+#[tokio::test]
+async fn a_blob_does_not_change_its_size_on_the_way() {
+    let content = some(600_000);
+    let short = content.bytes.slice(..400_000);
+    let script = Script::start(vec![
+        blob_rule(&content).times(1).reply(Reply::status(200).body(short).truncated_after(350_000)),
+        blob_rule(&content).reply(Reply::content(&content)),
+    ])
+    .await;
+    let site = Site::new(&script).await;
+    let (received, end) = site.blob("app", &content.digest).await.unwrap();
+    assert!(end.is_err(), "a client that was told of {} bytes got them all", received.len());
+}
+
+#[tokio::test]
+async fn an_upstream_is_not_asked_for_a_delta_without_a_pause() {
+    let (old, new) = (layer(1, 2 << 20), layer(2, 2 << 20));
+    let (old, new) = (Image::of("amd64", vec![old]), Image::of("amd64", vec![new]));
+    let mut rules = manifest_rules(&old, "one");
+    rules.extend(manifest_rules(&new, "two"));
+    rules.extend(
+        [&old, &new].map(|image| &image.layers[0]).map(|blob| blob_rule(blob).reply(Reply::content(blob))),
+    );
+    rules.push(
+        Rule::on("GET", "/v2/app/_deltaport/delta/layer")
+            .reply(Reply::status(202).header("Retry-After", "0")),
+    );
+    let script = Script::start(rules).await;
+    let site = Site::new(&script).await;
+    for (tag, image) in [("one", &old), ("two", &new)] {
+        site.registry.manifest(&repository("app"), &tag.parse().unwrap()).await.unwrap();
+        site.blob("app", &image.layers[0].digest).await.unwrap().1.unwrap();
+    }
+    let asked = script.lines().iter().filter(|line| line.contains("_deltaport")).count();
+    assert!((1..20).contains(&asked), "{asked} questions in three seconds");
 }
 
 #[tokio::test]

@@ -170,6 +170,10 @@ impl Fill {
             metrics: self.registry.metrics(),
         };
         let begun = |size| {
+            // Of no bytes none can be held back: whoever were told of them would have the whole, wrong or right.
+            if size == 0 {
+                return;
+            }
             self.announce(|progress| {
                 progress.size = Some(size);
                 progress.reader = Some(reader.clone());

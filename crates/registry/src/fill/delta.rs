@@ -25,7 +25,9 @@ const MAX_RATIO: u64 = 8;
 const MAX_CANDIDATES: usize = 64;
 /// How long the transfer of a delta may go without a new byte. Shorter than for a whole blob: there is another way.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The longest pause between two questions whether a delta is made.
+/// The shortest pause between two questions whether a delta is made, whatever the upstream says.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How many chunks of the result may wait to be written.
 const QUEUE: usize = 4;
@@ -145,7 +147,7 @@ impl Fill {
                 LayerDelta::Ready(found) => return Ok(found),
                 LayerDelta::None => return Err(Fallback::NotOffered),
                 LayerDelta::Pending(pause) => {
-                    let pause = pause.min(LONGEST_PAUSE);
+                    let pause = pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
                     if Instant::now() + pause > until {
                         return Err(Fallback::Pending);
                     }

@@ -43,10 +43,11 @@ impl Transfer<'_> {
         staging: &mut Staging,
         mut begun: impl FnMut(u64),
     ) -> Result<u64, Failure> {
-        let (mut written, mut failures, mut last_byte) = (0, 0, Instant::now());
+        let (mut written, mut size) = (0, self.size);
+        let (mut failures, mut last_byte) = (0, Instant::now());
         loop {
             let before = written;
-            let attempt = self.attempt(staging, &mut written, &mut begun).await;
+            let attempt = self.attempt(staging, &mut written, &mut size, &mut begun).await;
             if written > before {
                 (failures, last_byte) = (0, Instant::now());
             }
@@ -69,25 +70,26 @@ impl Transfer<'_> {
         matches!(error.kind(), ErrorKind::Unavailable { .. }) && (written > 0 || self.committed)
     }
 
-    /// One request, from what has arrived to the end.
+    /// One request, from what has arrived to the end. What is known of the size must not change: others have been told.
     async fn attempt(
         &self,
         staging: &mut Staging,
         written: &mut u64,
+        size: &mut Option<u64>,
         begun: &mut impl FnMut(u64),
     ) -> Result<(), Failure> {
         let Source { remote, repository } = self.source;
         let asked = remote.client.blob(repository, self.digest, *written, self.limit).await;
         remote.note(&asked);
         let mut body = asked?;
-        let size = match (self.size, body.size()) {
+        *size = match (*size, body.size()) {
             (Some(expected), Some(actual)) if expected != actual => {
-                let why = format!("says the blob has {actual} bytes, the manifest says {expected}");
+                let why = format!("says the blob has {actual} bytes, it was to have {expected}");
                 return Err(self.fail(ErrorKind::Protocol(why)));
             }
             (expected, actual) => expected.or(actual),
         };
-        if let Some(size) = size {
+        if let Some(size) = *size {
             begun(size);
         }
         // An upstream that cannot resume sends again what is here.
@@ -102,7 +104,7 @@ impl Transfer<'_> {
                 staging.write(new).await?;
             }
         }
-        match size {
+        match *size {
             Some(size) if *written < size => {
                 let why = format!("sent {written} of {size} bytes");
                 Err(self.fail(ErrorKind::Unavailable { why, retry_after: None }))
@@ -116,15 +118,16 @@ impl Transfer<'_> {
     }
 }
 
-/// How long to wait before the next attempt: what the upstream asks for, or twice as long each time, less up to a
-/// quarter, so that those whose transfers broke together do not come back together.
+/// How long to wait before the next attempt: twice as long each time, less up to a quarter, so that those whose
+/// transfers broke together do not come back together; longer if the upstream asks for that.
 fn pause(failures: u32, error: &client::Error) -> Duration {
-    if let ErrorKind::Unavailable { retry_after: Some(asked), .. } = error.kind() {
-        return *asked;
-    }
     let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
     let random = RandomState::new().hash_one(failures) % 256;
-    pause - pause * u32::try_from(random).unwrap_or(0) / 1024
+    let pause = pause - pause * u32::try_from(random).unwrap_or(0) / 1024;
+    match error.kind() {
+        ErrorKind::Unavailable { retry_after: Some(asked), .. } => pause.max(*asked),
+        _ => pause,
+    }
 }
 
 #[cfg(test)]
@@ -141,5 +144,7 @@ mod tests {
             assert!(pause <= most && pause >= most * 3 / 4, "{pause:?}");
         }
         assert_eq!(pause(5, &error(Some(Duration::from_secs(77)))), Duration::from_secs(77));
+        let hurried = pause(3, &error(Some(Duration::ZERO)));
+        assert!(hurried >= FIRST_PAUSE * 6, "an upstream cannot have us ask without a pause: {hurried:?}");
     }
 }
