@@ -133,6 +133,20 @@ impl Upload {
     }
 }
 
+impl Upload {
+    /// Makes everything that the upload has the blob `digest` of the repository and ends the upload: what
+    /// [`Upload::finish`] and then [`Registry::finish_upload`] do, with one wait for the disk instead of two.
+    pub async fn commit(self, repository: &RepositoryName, digest: &Digest) -> Result<()> {
+        if self.expected.is_some_and(|expected| self.written < expected) {
+            return self.finish().await.map(drop);
+        }
+        self.appender.commit(repository, digest).await.map_err(upload_error)?;
+        self.registry.metrics().upload_bytes.inc_by(self.written);
+        self.registry.metrics().uploads_finished.inc();
+        Ok(())
+    }
+}
+
 impl std::fmt::Debug for Upload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Upload").field("written", &self.written).finish_non_exhaustive()

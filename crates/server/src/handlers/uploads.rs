@@ -2,7 +2,7 @@
 
 use deltaport_oci::wire::{ContentRange, Route};
 use deltaport_oci::{Algorithm, Digest, RepositoryName};
-use deltaport_registry::Error;
+use deltaport_registry::{Error, Upload};
 use http::StatusCode;
 use http::header::{HeaderName, RANGE};
 
@@ -46,7 +46,7 @@ pub(crate) async fn status(asked: Asked<'_>, name: &RepositoryName, id: &str) ->
 /// PATCH: a chunk, or as many bytes as come.
 pub(crate) async fn patch(mut asked: Asked<'_>, name: &RepositoryName, id: &str) -> Result<Answer, Failure> {
     let range = request::content_range(&asked.request.headers)?;
-    let offset = append(&mut asked, name, id, range).await?;
+    let offset = receive(&mut asked, name, id, range).await?.finish().await?;
     Ok(progress(StatusCode::ACCEPTED, name, id, offset))
 }
 
@@ -57,11 +57,12 @@ pub(crate) async fn put(mut asked: Asked<'_>, name: &RepositoryName, id: &str) -
         .first("digest")
         .ok_or(Failure::Query("the digest of the blob is missing: add ?digest="))?;
     let digest: Digest = digest.parse()?;
-    if !asked.payload.is_empty() {
+    if asked.payload.is_empty() {
+        asked.registry().finish_upload(asked.caller, name, id, &digest).await?;
+    } else {
         let range = request::content_range(&asked.request.headers)?;
-        append(&mut asked, name, id, range).await?;
+        receive(&mut asked, name, id, range).await?.commit(name, &digest).await?;
     }
-    asked.registry().finish_upload(asked.caller, name, id, &digest).await?;
     Ok(created(name.clone(), digest))
 }
 
@@ -78,34 +79,35 @@ async fn whole(asked: &mut Asked<'_>, name: RepositoryName, digest: Digest) -> R
         return Err(Error::BlobTooLarge { limit }.into());
     }
     let id = asked.registry().begin_upload(asked.caller, &name, Some(digest.algorithm())).await?;
-    let sent = match asked.payload.is_empty() {
-        true => Ok(0),
-        false => append(asked, &name, &id, None).await,
+    let stored = match receive(asked, &name, &id, None).await {
+        Ok(upload) => upload.commit(&name, &digest).await.map_err(Failure::from),
+        Err(failure) => Err(failure),
     };
-    if let Err(failure) = sent {
-        if let Err(error) = asked.registry().cancel_upload(asked.caller, &name, &id).await {
-            tracing::warn!(%error, "an upload that failed stays until it expires");
+    if let Err(failure) = stored {
+        match asked.registry().cancel_upload(asked.caller, &name, &id).await {
+            // Other bytes than announced have ended it already.
+            Ok(()) | Err(Error::UploadUnknown) => {}
+            Err(error) => tracing::warn!(%error, "an upload that failed stays until it expires"),
         }
         return Err(failure);
     }
-    asked.registry().finish_upload(asked.caller, &name, &id, &digest).await?;
     Ok(created(name, digest))
 }
 
-/// Takes the body as the next bytes of an upload and returns how many it has then.
-async fn append(
+/// Takes the body as the next bytes of an upload, which the caller then finishes or commits.
+async fn receive(
     asked: &mut Asked<'_>,
     name: &RepositoryName,
     id: &str,
     range: Option<ContentRange>,
-) -> Result<u64, Failure> {
+) -> Result<Upload, Failure> {
     let announced = asked.payload.announced();
     let opened = asked.registry().append(asked.caller, name, id, range, announced).await;
     let mut upload = opened.map_err(|error| out_of_order(error, name, id))?;
     while let Some(bytes) = asked.payload.next().await? {
         upload.write(bytes).await?;
     }
-    Ok(upload.finish().await?)
+    Ok(upload)
 }
 
 /// Tells a client that is out of step where the upload is.
