@@ -169,6 +169,11 @@ impl File {
         if now == self.loaded {
             return Ok(None);
         }
+        if now.is_empty() {
+            // Whoever writes a file in place empties it first, and a look may come between.
+            let reason = "it is empty; to take every user away, leave a comment line in it";
+            return Err(ReloadError::new(self.watched.path(), reason));
+        }
         let passwords = parse(&self.watched, &now)?;
         self.loaded = now;
         Ok(Some(passwords))

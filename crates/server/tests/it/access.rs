@@ -82,9 +82,11 @@ async fn a_changed_password_file_counts_at_once() {
     }
     assert_eq!(status(&bob).await, 200, "known now");
 
-    std::fs::write(running.file("htpasswd"), "not a password file").expect("a file");
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(status(&bob).await, 200, "a damaged file changes nothing");
+    for damaged in ["not a password file", ""] {
+        std::fs::write(running.file("htpasswd"), damaged).expect("a file");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(status(&bob).await, 200, "a damaged file changes nothing: {damaged:?}");
+    }
 }
 
 #[tokio::test]
