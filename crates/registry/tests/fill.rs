@@ -195,6 +195,23 @@ async fn wrong_bytes_reach_nobody_whole_and_are_not_kept() {
 }
 
 #[tokio::test]
+async fn a_size_does_not_change_in_the_middle() {
+    let content = some(500_000);
+    let wrong = bytes(9, 500_000);
+    let part =
+        Reply::status(206).header("Content-Range", "bytes 200000-9999999/10000000").body(bytes(9, 9_800_000));
+    let script = Script::start(vec![
+        blob_rule(&content).times(1).reply(Reply::status(200).body(wrong).truncated_after(200_000)),
+        blob_rule(&content).reply(part),
+    ])
+    .await;
+    let site = Site::new(&script).await;
+    // Were the larger size believed, all that the client waits for would be far from the new end.
+    let (received, end) = site.blob("app", &content.digest).await.unwrap();
+    assert!(end.is_err() && received.len() < 500_000, "{} bytes", received.len());
+}
+
+#[tokio::test]
 async fn failures_before_the_first_byte_are_told_at_once() {
     let content = some(10);
     let script = Script::start(vec![]).await;
