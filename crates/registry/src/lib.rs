@@ -38,7 +38,7 @@ pub use error::{Error, Kind, Result};
 pub use metrics::Metrics;
 pub use options::{Collect, Delta, Fill, Limits, Options, Validate};
 pub use push::{NewManifest, PutManifest};
-pub use uploads::Upload;
+pub use uploads::{Incoming, Upload};
 pub use upstream::{Deltas, Located, Upstream};
 
 /// A registry; cheap to clone, every clone is the same registry.

@@ -1,4 +1,7 @@
 //! Uploads: blobs on their way in, whole or in chunks.
+//!
+//! Only one in chunks has an identifier and outlives its requests. One that comes whole is gone when it breaks off: its
+//! sender has nothing by which to go on with it.
 
 use bytes::Bytes;
 use deltaport_oci::wire::ContentRange;
@@ -59,20 +62,31 @@ impl Registry {
         {
             return Err(Error::Size { expected, actual });
         }
-        let limit = self.options().limits.blob_bytes;
-        let room = limit.saturating_sub(offset);
-        if length.or(expected).is_some_and(|length| length > room) {
-            return Err(Error::BlobTooLarge { limit });
-        }
+        let size = SizeCheck::new(self.options().limits.blob_bytes, offset, expected.or(length))?;
         let appender =
             uploads.append(repository, id, &owner(caller), Some(offset)).await.map_err(upload_error)?;
-        Ok(Upload {
+        Ok(Upload { registry: self.clone(), appender, size })
+    }
+
+    /// Opens a way in for a blob that comes whole, in one request, with as many bytes as `length` if that is known.
+    ///
+    /// Fails with [`Error::BlobTooLarge`].
+    pub async fn receive(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        length: Option<u64>,
+    ) -> Result<Incoming> {
+        self.check_own(repository)?;
+        let size = SizeCheck::new(self.options().limits.blob_bytes, 0, length)?;
+        let staging = self.store().blobs().stage(digest.algorithm()).await?;
+        self.metrics().uploads_begun.inc();
+        Ok(Incoming {
             registry: self.clone(),
-            appender,
-            expected: expected.or(length),
-            written: 0,
-            room,
-            limit,
+            staging,
+            repository: repository.clone(),
+            digest: *digest,
+            size,
         })
     }
 
@@ -101,6 +115,66 @@ impl Registry {
 pub struct Upload {
     registry: Registry,
     appender: store::Appender,
+    size: SizeCheck,
+}
+
+impl Upload {
+    /// Takes the next bytes; waits while earlier ones are on their way to the disk.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.size.add(bytes.len())?;
+        Ok(self.appender.write(bytes).await?)
+    }
+
+    /// Makes what was written durable and returns how many bytes the upload has.
+    pub async fn finish(self) -> Result<u64> {
+        let offset = self.appender.finish().await?;
+        self.registry.metrics().upload_bytes.inc_by(self.size.written);
+        self.size.finish()?;
+        Ok(offset)
+    }
+
+    /// Makes everything that the upload has the blob `digest` of the repository and ends the upload: what
+    /// [`Upload::finish`] and then [`Registry::finish_upload`] do, with one wait for the disk instead of two.
+    pub async fn commit(self, repository: &RepositoryName, digest: &Digest) -> Result<()> {
+        if self.size.finish().is_err() {
+            return self.finish().await.map(drop);
+        }
+        self.appender.commit(repository, digest).await.map_err(upload_error)?;
+        self.registry.metrics().upload_bytes.inc_by(self.size.written);
+        self.registry.metrics().uploads_finished.inc();
+        Ok(())
+    }
+}
+
+/// A blob that comes whole. When it is dropped instead of finished, nothing of it is kept.
+pub struct Incoming {
+    registry: Registry,
+    staging: store::Staging,
+    repository: RepositoryName,
+    digest: Digest,
+    size: SizeCheck,
+}
+
+impl Incoming {
+    /// Takes the next bytes; waits while earlier ones are on their way to the disk.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.size.add(bytes.len())?;
+        Ok(self.staging.write(bytes).await?)
+    }
+
+    /// Makes what was written the blob that it was announced as, or fails because it is not.
+    pub async fn finish(self) -> Result<()> {
+        self.size.finish()?;
+        let size = self.registry.store().commit(self.staging, &self.digest, &self.repository).await?;
+        self.registry.metrics().upload_bytes.inc_by(size);
+        self.registry.metrics().uploads_finished.inc();
+        Ok(())
+    }
+}
+
+/// Compares what arrives with what was announced and with the limit.
+#[derive(Debug)]
+struct SizeCheck {
     /// How many bytes were announced.
     expected: Option<u64>,
     written: u64,
@@ -109,47 +183,41 @@ pub struct Upload {
     limit: u64,
 }
 
-impl Upload {
-    /// Takes the next bytes; waits while earlier ones are on their way to the disk.
-    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
-        self.written += bytes.len() as u64;
+impl SizeCheck {
+    /// For `expected` bytes, if that is known, behind the first `offset` of a blob of at most `limit`.
+    fn new(limit: u64, offset: u64, expected: Option<u64>) -> Result<Self> {
+        let room = limit.saturating_sub(offset);
+        if expected.is_some_and(|expected| expected > room) {
+            return Err(Error::BlobTooLarge { limit });
+        }
+        Ok(Self { expected, written: 0, room, limit })
+    }
+
+    fn add(&mut self, bytes: usize) -> Result<()> {
+        self.written += bytes as u64;
         if let Some(expected) = self.expected.filter(|expected| self.written > *expected) {
             return Err(Error::Size { expected, actual: self.written });
         }
-        if self.written > self.room {
-            return Err(Error::BlobTooLarge { limit: self.limit });
-        }
-        Ok(self.appender.write(bytes).await?)
+        if self.written > self.room { Err(Error::BlobTooLarge { limit: self.limit }) } else { Ok(()) }
     }
 
-    /// Makes what was written durable and returns how many bytes the upload has.
-    pub async fn finish(self) -> Result<u64> {
-        let offset = self.appender.finish().await?;
-        self.registry.metrics().upload_bytes.inc_by(self.written);
+    fn finish(&self) -> Result<()> {
         match self.expected.filter(|expected| self.written < *expected) {
             Some(expected) => Err(Error::Size { expected, actual: self.written }),
-            None => Ok(offset),
+            None => Ok(()),
         }
     }
 }
 
-impl Upload {
-    /// Makes everything that the upload has the blob `digest` of the repository and ends the upload: what
-    /// [`Upload::finish`] and then [`Registry::finish_upload`] do, with one wait for the disk instead of two.
-    pub async fn commit(self, repository: &RepositoryName, digest: &Digest) -> Result<()> {
-        if self.expected.is_some_and(|expected| self.written < expected) {
-            return self.finish().await.map(drop);
-        }
-        self.appender.commit(repository, digest).await.map_err(upload_error)?;
-        self.registry.metrics().upload_bytes.inc_by(self.written);
-        self.registry.metrics().uploads_finished.inc();
-        Ok(())
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Incoming").field("written", &self.size.written).finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for Upload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Upload").field("written", &self.written).finish_non_exhaustive()
+        f.debug_struct("Upload").field("written", &self.size.written).finish_non_exhaustive()
     }
 }
 

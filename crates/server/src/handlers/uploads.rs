@@ -74,23 +74,11 @@ pub(crate) async fn cancel(asked: Asked<'_>, name: &RepositoryName, id: &str) ->
 
 /// An upload in one request. What goes wrong in it leaves no upload behind.
 async fn whole(asked: &mut Asked<'_>, name: RepositoryName, digest: Digest) -> Result<Answer, Failure> {
-    let limit = asked.registry().options().limits.blob_bytes;
-    if asked.payload.announced().is_some_and(|length| length > limit) {
-        return Err(Error::BlobTooLarge { limit }.into());
+    let mut blob = asked.registry().receive(&name, &digest, asked.payload.announced()).await?;
+    while let Some(bytes) = asked.payload.next().await? {
+        blob.write(bytes).await?;
     }
-    let id = asked.registry().begin_upload(asked.caller, &name, Some(digest.algorithm())).await?;
-    let stored = match receive(asked, &name, &id, None).await {
-        Ok(upload) => upload.commit(&name, &digest).await.map_err(Failure::from),
-        Err(failure) => Err(failure),
-    };
-    if let Err(failure) = stored {
-        match asked.registry().cancel_upload(asked.caller, &name, &id).await {
-            // Other bytes than announced have ended it already.
-            Ok(()) | Err(Error::UploadUnknown) => {}
-            Err(error) => tracing::warn!(%error, "an upload that failed stays until it expires"),
-        }
-        return Err(failure);
-    }
+    blob.finish().await?;
     Ok(created(name, digest))
 }
 

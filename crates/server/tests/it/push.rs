@@ -119,6 +119,32 @@ async fn what_arrived_before_a_broken_connection_can_be_continued() {
 }
 
 #[tokio::test]
+async fn a_blob_in_one_request_that_breaks_off_leaves_nothing_behind() {
+    let mut setup = Setup::new();
+    setup.registry.limits.uploads_per_caller = 1;
+    let running = setup.start().await;
+    let content = Content::new("x/y", sample::bytes(1, 200_000));
+    for reset in [true, false] {
+        let mut connection = running.client.connect().await.expect("a connection");
+        let post = Request::post("/v2/a/blobs/uploads/").query("digest", content.digest);
+        connection.send_head(&post.body(content.bytes.clone())).await.expect("sent");
+        connection.write(&content.bytes[..150_000]).await.expect("sent");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        match reset {
+            true => connection.reset().expect("broken"),
+            false => drop(connection),
+        }
+    }
+    // Long enough for the end of the connections to be noticed.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    begin_upload(&running.client, "a").await;
+    for directory in ["uploads", "staging"] {
+        let left = std::fs::read_dir(running.file("data").join(directory)).expect("a directory").count();
+        assert_eq!(left, 0, "{directory}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_waits_for_100_continue_gets_it_or_an_answer() {
     let running = Setup::new().start().await;
     let content = Content::new("x/y", "12345");
