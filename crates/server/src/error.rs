@@ -63,14 +63,20 @@ pub(crate) enum Failure {
     OutOfOrder {
         /// What the registry says.
         error: registry::Error,
-        /// Where the upload is.
-        location: String,
-        /// What is there of it, as the `Range` header says it.
-        range: String,
+        /// Where the upload is, and how far.
+        at: Box<Position>,
     },
     /// The body did not arrive to its end.
     #[error("the request ended before its body was complete")]
     Interrupted,
+}
+
+/// Where an upload goes on.
+#[derive(Debug)]
+pub(crate) struct Position {
+    pub(crate) location: String,
+    /// What is there of it, as the `Range` header says it.
+    pub(crate) range: String,
 }
 
 impl Failure {
@@ -121,7 +127,7 @@ impl Failure {
             // A mirror can be read in every way, whatever the path is.
             Self::Registry(registry::Error::Mirror { .. }) => answer.header(ALLOW, "GET, HEAD"),
             Self::Range { size } => answer.header(CONTENT_RANGE, format!("bytes */{size}")),
-            Self::OutOfOrder { location, range, .. } => answer.location(location).header(RANGE, range),
+            Self::OutOfOrder { at, .. } => answer.location(at.location).header(RANGE, at.range),
             Self::Registry(registry::Error::TooManyUploads { .. }) => {
                 answer.header(RETRY_AFTER, TOO_MANY_RETRY.to_string())
             }

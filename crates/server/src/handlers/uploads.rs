@@ -6,7 +6,7 @@ use deltaport_registry::{Error, Upload};
 use http::StatusCode;
 use http::header::{HeaderName, RANGE};
 
-use crate::error::Failure;
+use crate::error::{Failure, Position};
 use crate::handlers::Asked;
 use crate::request;
 use crate::respond::Answer;
@@ -103,7 +103,8 @@ fn out_of_order(error: Error, name: &RepositoryName, id: &str) -> Failure {
     match error {
         Error::OutOfOrder { offset } => {
             let location = Route::Upload(name.clone(), id.to_owned()).to_string();
-            Failure::OutOfOrder { error, location, range: range(offset) }
+            let at = Box::new(Position { location, range: range(offset) });
+            Failure::OutOfOrder { error, at }
         }
         other => other.into(),
     }
