@@ -110,6 +110,7 @@ fn remove_files(core: &Core, digests: &[Digest]) -> Result<()> {
     for digest in digests {
         core.faults.at(faults::COLLECT_UNLINK)?;
         let path = core.layout.blob(digest);
+        core.recent.forget(digest);
         if disk::remove_if_there(&path)? {
             directories.extend(path.parent().map(ToOwned::to_owned));
         }

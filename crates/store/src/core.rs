@@ -13,6 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::TaskTracker;
 
 use crate::blobs::pool::Pool;
+use crate::blobs::recent::Recent;
 use crate::disk::Space;
 use crate::error::Result;
 use crate::faults::Faults;
@@ -29,6 +30,7 @@ pub(crate) struct Core {
     pub(crate) database: Database,
     pub(crate) locks: DigestLocks,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) recent: Recent,
     /// Identifiers of the uploads that somebody works on right now.
     pub(crate) busy: Mutex<HashSet<String>>,
     /// Held by the one collector that runs.

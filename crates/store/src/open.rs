@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::Options;
 use crate::blobs::pool::Pool;
+use crate::blobs::recent::Recent;
 use crate::core::{Core, DigestLocks};
 use crate::disk::{self, ProcessLock, Space};
 use crate::error::Result;
@@ -39,6 +40,7 @@ pub(crate) fn open(options: Options, runtime: Handle) -> Result<Arc<Core>> {
         database,
         locks: DigestLocks::new(),
         pool: Arc::new(Pool::default()),
+        recent: Recent::new(),
         busy: Mutex::default(),
         collecting: tokio::sync::Mutex::default(),
         tasks: TaskTracker::new(),

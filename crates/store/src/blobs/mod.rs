@@ -2,6 +2,7 @@
 
 pub(crate) mod place;
 pub(crate) mod pool;
+pub(crate) mod recent;
 mod stream;
 
 use std::fs::File;
@@ -34,16 +35,21 @@ impl Blobs {
 
     /// Opens the bytes of `digest`; `None` when they are not here. Asks no repository: callers check the link first.
     pub async fn open(&self, digest: &Digest) -> Result<Option<Blob>> {
+        if let Some((file, size)) = self.core.recent.find(digest) {
+            return Ok(Some(Blob::new(&self.core, file, Size::Known(size))));
+        }
         let path = self.core.layout.blob(digest);
         let opened = self
             .core
             .blocking(move || match File::open(&path) {
-                Ok(file) => Ok(Some((file.metadata()?.len(), file))),
+                Ok(file) => Ok(Some((file.metadata()?.len(), Arc::new(file)))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error.into()),
             })
             .await?;
-        Ok(opened.map(|(size, file)| Blob::new(&self.core, Arc::new(file), Size::Known(size))))
+        let Some((size, file)) = opened else { return Ok(None) };
+        self.core.recent.keep(*digest, (Arc::clone(&file), size));
+        Ok(Some(Blob::new(&self.core, file, Size::Known(size))))
     }
 
     /// A new place for bytes whose digest is not yet proven; gone when dropped before [`Store::commit`].

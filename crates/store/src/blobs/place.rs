@@ -97,6 +97,7 @@ fn place(core: &Core, digest: &Digest, size: u64, source: Source) -> Result<()> 
         if found.is_some() {
             tracing::error!(%digest, "the file of a blob had another size; it is put in quarantine and replaced");
             names::database::set_aside(layout, &path)?;
+            core.recent.forget(digest);
         }
         let from = match source {
             Source::File(from) => from,
