@@ -101,7 +101,7 @@ pub struct Fill {
 
 impl Default for Fill {
     fn default() -> Self {
-        Self { concurrent: 8, patience: Duration::from_secs(120), delta_wait: Duration::from_secs(10) }
+        Self { concurrent: 8, patience: Duration::from_secs(120), delta_wait: Duration::from_secs(20) }
     }
 }
 

@@ -280,7 +280,7 @@ pub(super) const SETTINGS: &[Key<Settings>] = &[
     Key {
         name: "fill.delta_wait",
         slot: Slot::Span(|s| &mut s.fill.delta_wait, seconds(0)..=seconds(HOUR)),
-        default: Default::Value("\"10s\""),
+        default: Default::Value("\"20s\""),
         about: "How long to wait for a delta that an upstream is still making, before the whole layer is fetched.",
     },
     Key {
