@@ -14,7 +14,7 @@ use crate::core::Core;
 use crate::error::Result;
 use crate::names::review::{self, Entry, Kind, Verdict};
 use crate::names::{database, milliseconds, sessions};
-use crate::uploads::Turn;
+use crate::uploads::{self, Turn};
 use crate::{disk, faults};
 
 /// How many entries one step looks at.
@@ -138,12 +138,7 @@ async fn expire_uploads(core: &Arc<Core>, now: SystemTime) -> Result<u64> {
         last = end.clone();
         for id in ids {
             let Some(turn) = Turn::take(core, &id) else { continue };
-            let name = id.clone();
-            if core.database.change(move |tx| sessions::expire(tx, &name, before)).await? {
-                crate::uploads::remove_file(core, &id).await?;
-                ended += 1;
-            }
-            drop(turn);
+            ended += u64::from(uploads::expire(core, &turn, before).await?);
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use deltaport_oci::{Algorithm, Digest, Hasher, RepositoryName};
@@ -16,8 +17,11 @@ use crate::error::{Error, Result};
 use crate::inflow::Inflow;
 use crate::layout::is_upload_id;
 use crate::names::sessions::{self, Session};
-use crate::names::{self, Tx};
+use crate::names::{self, Tx, milliseconds};
 use crate::{disk, faults};
+
+/// How long nobody must have touched an upload before it can be ended to make room for another one of its owner.
+const MIN_IDLE: Duration = Duration::from_secs(5 * 60);
 
 /// Uploads in progress. They belong to a repository and to the caller that began them (`owner`); for anybody else they
 /// are [`Error::NotFound`]. Offset and hash state survive a crash as of the last acknowledged chunk.
@@ -32,8 +36,11 @@ impl Uploads {
     }
 
     /// Begins an upload and returns its identifier (128 random bits, hexadecimal). `algorithm` is a hint: the digest
-    /// given at the end may still be of the other one, which costs another read of the bytes. Fails with
-    /// [`Error::TooManyUploads`] when `owner` has `per_owner` already.
+    /// given at the end may still be of the other one, which costs another read of the bytes.
+    ///
+    /// When `owner` has `per_owner` already, the one that has been idle for longest is ended, as clients on a bad link
+    /// begin a new one for each attempt and leave the old ones behind. Fails with [`Error::TooManyUploads`] when none
+    /// has been idle for five minutes.
     pub async fn begin(
         &self,
         repository: &RepositoryName,
@@ -44,12 +51,37 @@ impl Uploads {
         self.core.space.check()?;
         let id = disk::random_name()?;
         let state = Hasher::new(algorithm.unwrap_or(Algorithm::Sha256)).save();
-        let (name, repository, owner) = (id.clone(), repository.clone(), owner.to_owned());
-        self.core
-            .database
-            .change(move |tx| sessions::begin(tx, &name, &repository, &owner, &state, per_owner))
-            .await?;
-        Ok(id)
+        loop {
+            let (name, repository, owned_by) = (id.clone(), repository.clone(), owner.to_owned());
+            let state = state.clone();
+            let begun = self
+                .core
+                .database
+                .change(move |tx| sessions::begin(tx, &name, &repository, &owned_by, &state, per_owner))
+                .await;
+            match begun {
+                Err(Error::TooManyUploads) if self.end_longest_idle(owner).await? => {}
+                begun => return begun.map(|()| id),
+            }
+        }
+    }
+
+    /// Ends the upload of `owner` that has been idle for longest; `false` when none has been for [`MIN_IDLE`].
+    async fn end_longest_idle(&self, owner: &str) -> Result<bool> {
+        let before = milliseconds(SystemTime::now() - MIN_IDLE);
+        let owner = owner.to_owned();
+        let idle = self.core.database.read(move |names| sessions::idle(names, &owner, before)).await?;
+        for id in idle {
+            // Somebody is at it, though nothing of it has been acknowledged for a while.
+            let Some(turn) = Turn::take(&self.core, &id) else { continue };
+            let core = Arc::clone(&self.core);
+            let ended = self.core.to_the_end(async move { expire(&core, &turn, before).await }).await?;
+            if ended {
+                tracing::debug!(upload = id, "an idle upload made room for another of its owner");
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// How many bytes have been acknowledged.
@@ -187,8 +219,18 @@ async fn end(core: &Arc<Core>, turn: &Turn) -> Result<()> {
     remove_file(core, &turn.id).await
 }
 
+/// Ends an upload if nobody touched it after `before`, and removes its file.
+pub(crate) async fn expire(core: &Arc<Core>, turn: &Turn, before: i64) -> Result<bool> {
+    let id = turn.id.clone();
+    let expired = core.database.change(move |tx| sessions::expire(tx, &id, before)).await?;
+    if expired {
+        remove_file(core, &turn.id).await?;
+    }
+    Ok(expired)
+}
+
 /// Removes the file of an upload whose row is gone.
-pub(crate) async fn remove_file(core: &Arc<Core>, id: &str) -> Result<()> {
+async fn remove_file(core: &Arc<Core>, id: &str) -> Result<()> {
     let path = core.layout.upload(id);
     core.blocking(move || {
         disk::remove_if_there(&path)?;

@@ -77,6 +77,14 @@ pub(crate) fn expired(connection: &Connection, before: i64, last: &str, limit: u
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// Uploads of `owner` that nobody touched after `before`, the longest idle first.
+pub(crate) fn idle(connection: &Connection, owner: &str, before: i64) -> Result<Vec<String>> {
+    let mut statement = connection
+        .prepare_cached("SELECT id FROM upload WHERE owner = ?1 AND touched <= ?2 ORDER BY touched, id")?;
+    let rows = statement.query_map(params![owner, before], |row| row.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Ends an upload if still nobody touched it after `before`.
 pub(crate) fn expire(tx: &Tx<'_>, id: &str, before: i64) -> Result<bool> {
     let mut statement = tx.connection.prepare_cached("DELETE FROM upload WHERE id = ?1 AND touched <= ?2")?;

@@ -80,6 +80,44 @@ async fn one_at_a_time_in_order_and_only_its_owner() {
 }
 
 #[tokio::test]
+async fn idle_uploads_make_room_for_others_of_their_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let (a, uploads) = (repository("a"), store.uploads());
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        let id = uploads.begin(&a, OWNER, None, 4).await.unwrap();
+        let mut appender = uploads.append(&a, &id, OWNER, None).await.unwrap();
+        appender.write(noise(1, 10)).await.unwrap();
+        appender.finish().await.unwrap();
+        ids.push(id);
+    }
+    let foreign = uploads.begin(&a, "bob", None, 1).await.unwrap();
+    // Minutes without a touch; the one being written to is the longest idle by its row.
+    let age = |id: &str, minutes: i64| {
+        let names = rusqlite::Connection::open(dir.path().join("names.db")).unwrap();
+        let update = "UPDATE upload SET touched = touched - ?2 * 60000 WHERE id = ?1";
+        assert_eq!(names.execute(update, rusqlite::params![id, minutes]).unwrap(), 1);
+    };
+    for (id, minutes) in [(&ids[0], 9), (&ids[1], 6), (&ids[2], 7), (&ids[3], 4), (&foreign, 60)] {
+        age(id, minutes);
+    }
+    let writing = uploads.append(&a, &ids[0], OWNER, None).await.unwrap();
+    for ended in [&ids[2], &ids[1]] {
+        assert!(uploads.offset(&a, ended, OWNER).await.is_ok());
+        uploads.begin(&a, OWNER, None, 4).await.unwrap();
+        assert!(matches!(uploads.offset(&a, ended, OWNER).await, Err(Error::NotFound)));
+        assert!(!dir.path().join("uploads").join(ended).exists());
+    }
+    assert!(matches!(uploads.begin(&a, OWNER, None, 4).await, Err(Error::TooManyUploads)));
+    assert_eq!(uploads.offset(&a, &ids[3], OWNER).await.unwrap(), 10, "not idle for long enough");
+    assert_eq!(uploads.offset(&a, &foreign, "bob").await.unwrap(), 0);
+    writing.finish().await.unwrap();
+    store.close().await.unwrap();
+    assert_clean(dir.path());
+}
+
+#[tokio::test]
 async fn what_arrived_before_the_connection_broke_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
