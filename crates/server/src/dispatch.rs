@@ -49,8 +49,7 @@ async fn answer(
         Target::Metrics => return handlers::health::metrics(peer, request),
     };
     let action = action(&route, &request.method)?;
-    let identified = peer.shared.identity.caller(request, peer.address).await;
-    let caller = identified.map_err(|_| Failure::NotKnown)?;
+    let caller = peer.shared.identity.caller(request, peer.address).await?;
     exchange.caller.clone_from(&caller);
 
     let registry = &peer.shared.registry;

@@ -14,6 +14,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::body::Content;
+use crate::identity::Unidentified;
 use crate::respond::Answer;
 
 /// What nameless callers are asked for.
@@ -37,6 +38,9 @@ pub(crate) enum Failure {
     /// User or password are wrong.
     #[error("the user or the password is wrong")]
     NotKnown,
+    /// Too many passwords wait to be checked.
+    #[error("too many log-ins at once; try again in a few seconds")]
+    TooManyLogIns,
     /// Not a method of this path.
     #[error("this path does not support that method; it supports {0}")]
     Method(&'static str),
@@ -96,6 +100,7 @@ impl Failure {
             }
             Self::Route(_) => (StatusCode::NOT_FOUND, ErrorCode::Unsupported),
             Self::LogIn | Self::NotKnown => (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized),
+            Self::TooManyLogIns => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests),
             Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),
             Self::ContentRange(_) | Self::Interrupted => {
                 (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid)
@@ -128,7 +133,7 @@ impl Failure {
             Self::Registry(registry::Error::Mirror { .. }) => answer.header(ALLOW, "GET, HEAD"),
             Self::Range { size } => answer.header(CONTENT_RANGE, format!("bytes */{size}")),
             Self::OutOfOrder { at, .. } => answer.location(at.location).header(RANGE, at.range),
-            Self::Registry(registry::Error::TooManyUploads { .. }) => {
+            Self::TooManyLogIns | Self::Registry(registry::Error::TooManyUploads { .. }) => {
                 answer.header(RETRY_AFTER, TOO_MANY_RETRY.to_string())
             }
             Self::Registry(registry::Error::Upstream { retry_after: Some(after), .. }) => {
@@ -145,6 +150,15 @@ impl Failure {
         if status.is_server_error() {
             let cause = error.source().map(chain).unwrap_or_default();
             tracing::error!(%error, cause, "a request failed");
+        }
+    }
+}
+
+impl From<Unidentified> for Failure {
+    fn from(unidentified: Unidentified) -> Self {
+        match unidentified {
+            Unidentified::NotKnown => Self::NotKnown,
+            Unidentified::TooMany => Self::TooManyLogIns,
         }
     }
 }
@@ -210,10 +224,11 @@ mod tests {
             cause: broken(),
         };
         let none = &[];
-        let failures: [Row; 21] = [
+        let failures: [Row; 22] = [
             (Error::Denied.into(), 403, ErrorCode::Denied, none),
             (Failure::LogIn, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),
             (Failure::NotKnown, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),
+            (Failure::TooManyLogIns, 429, ErrorCode::TooManyRequests, &[("retry-after", "5")]),
             (Failure::Method("GET"), 405, ErrorCode::Unsupported, &[("allow", "GET")]),
             (Failure::Range { size: 7 }, 416, ErrorCode::SizeInvalid, &[("content-range", "bytes */7")]),
             (Failure::Query(""), 400, ErrorCode::Unsupported, none),

@@ -9,6 +9,7 @@ use deltaport_trust::Caller;
 use http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, VIA};
 use http::request::Parts;
 
+use crate::line::Full;
 use crate::passwords::Users;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -20,9 +21,20 @@ pub(crate) struct Identity {
     users: Option<Arc<Users>>,
 }
 
-/// Credentials came along and are not those of anybody.
+/// Why it is not established who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NotKnown;
+pub(crate) enum Unidentified {
+    /// Credentials came along and are not those of anybody.
+    NotKnown,
+    /// Too many passwords wait to be checked.
+    TooMany,
+}
+
+impl From<Full> for Unidentified {
+    fn from(_: Full) -> Self {
+        Self::TooMany
+    }
+}
 
 impl Identity {
     pub(crate) fn new(users: Option<Arc<Users>>) -> Self {
@@ -35,18 +47,19 @@ impl Identity {
     }
 
     /// Who sent this request. Credentials that are wrong are never taken for none.
-    pub(crate) async fn caller(&self, request: &Parts, peer: SocketAddr) -> Result<Caller, NotKnown> {
+    pub(crate) async fn caller(&self, request: &Parts, peer: SocketAddr) -> Result<Caller, Unidentified> {
         let local = is_local(request, peer);
         let Some(header) = request.headers.get(AUTHORIZATION) else {
             return Ok(Caller { user: None, local });
         };
-        let credentials = header.to_str().ok().and_then(Basic::parse).ok_or(NotKnown)?;
+        let credentials = header.to_str().ok().and_then(Basic::parse).ok_or(Unidentified::NotKnown)?;
         // Some clients answer a challenge with nothing in it when they have nothing: they are anonymous.
         if credentials.user.is_empty() && credentials.password.is_empty() {
             return Ok(Caller { user: None, local });
         }
-        let users = self.users.as_ref().ok_or(NotKnown)?;
-        let user = users.check(&credentials.user, &credentials.password).await.ok_or(NotKnown)?;
+        let users = self.users.as_ref().ok_or(Unidentified::NotKnown)?;
+        let checked = users.check(peer.ip().to_canonical(), &credentials.user, &credentials.password).await?;
+        let user = checked.ok_or(Unidentified::NotKnown)?;
         Ok(Caller { user: Some(user), local })
     }
 }

@@ -15,6 +15,7 @@ mod error;
 mod exchange;
 mod handlers;
 mod identity;
+mod line;
 mod metrics;
 mod options;
 mod passwords;

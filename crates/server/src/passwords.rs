@@ -1,9 +1,10 @@
 //! Logging in: who the users are, and not having to check a password for every request.
 //!
 //! A check takes a whole core for a while, by design, and every request carries the password. So passwords that were
-//! right are remembered for a short time, under a keyed hash, and few are checked at once.
+//! right are remembered for a short time, under a keyed hash, few are checked at once, and few wait for that.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,14 +15,12 @@ use deltaport_trust::Passwords;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::line::{Full, Line, Mark, Verdict};
 use crate::options::Limits;
 use crate::reload::{ReloadError, Watched};
 
 /// How many right passwords are remembered. When there are more, all are forgotten and checked again.
 const MAX_REMEMBERED: usize = 4096;
-
-/// What stands for a user and a password in memory.
-type Mark = [u8; 32];
 
 /// Those who can log in.
 pub(crate) struct Users {
@@ -29,6 +28,7 @@ pub(crate) struct Users {
     file: Mutex<File>,
     remembered: Mutex<HashMap<Mark, Remembered>>,
     key: hmac::Key,
+    line: Line,
     checks: Arc<Semaphore>,
     memory: Duration,
 }
@@ -54,24 +54,37 @@ impl Users {
         let passwords = parse(&watched, &loaded)?;
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new())
             .map_err(|_| ReloadError::new(path, "the system has no random numbers"))?;
+        let checks = limits.password_checks.max(1);
         Ok(Self {
             passwords: ArcSwap::from_pointee(passwords),
             file: Mutex::new(File { watched, loaded, complaint: None }),
             remembered: Mutex::default(),
             key,
-            checks: Arc::new(Semaphore::new(limits.password_checks.max(1))),
+            line: Line::new(checks),
+            checks: Arc::new(Semaphore::new(checks)),
             memory: limits.password_memory,
         })
     }
 
-    /// The user, if the password is theirs.
-    pub(crate) async fn check(self: &Arc<Self>, user: &str, password: &str) -> Option<Arc<str>> {
+    /// The user, if the password is theirs. Fails when too many wait for a check, of all or of those at `peer`.
+    pub(crate) async fn check(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        user: &str,
+        password: &str,
+    ) -> Result<Verdict, Full> {
         let mark = self.mark(user, password);
         if let Some(user) = self.recall(&mark) {
-            return Some(user);
+            return Ok(Some(user));
         }
-        let turn = Arc::clone(&self.checks).acquire_owned().await.ok()?;
+        let place = self.line.join(mark, peer)?;
         // Clients begin with several requests at once: the first one's check is enough for all.
+        Ok(place.verdict.get_or_init(|| self.verify(mark, user, password)).await.clone())
+    }
+
+    async fn verify(self: &Arc<Self>, mark: Mark, user: &str, password: &str) -> Verdict {
+        let turn = Arc::clone(&self.checks).acquire_owned().await.ok()?;
+        // Whoever had this checked before may have gone away meanwhile.
         if let Some(user) = self.recall(&mark) {
             return Some(user);
         }
@@ -190,18 +203,40 @@ mod tests {
     use super::*;
     use deltaport_trust::passwords;
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_check_keeps_its_turn_when_the_client_goes_away() {
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    /// Alice, and one check at a time.
+    fn one_at_a_time() -> Arc<Users> {
         let home = tempfile::tempdir().expect("a directory");
         let path = home.path().join("htpasswd");
         let line = passwords::line("alice", "right", [7; passwords::SALT_LEN]).expect("a user");
         std::fs::write(&path, line).expect("a file");
         let limits = Limits { password_checks: 1, ..Limits::DEFAULT };
-        let users = Arc::new(Users::load(&path, &limits).expect("a password file"));
-        let left = tokio::time::timeout(Duration::ZERO, users.check("alice", "right")).await;
+        Arc::new(Users::load(&path, &limits).expect("a password file"))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_flood_of_wrong_passwords_is_refused_and_the_right_one_is_not() {
+        let users = one_at_a_time();
+        let guesses: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+        let flood = guesses.iter().map(|guess| users.check(PEER, "alice", guess));
+        let elsewhere = IpAddr::from([10, 0, 0, 1]);
+        let several = (0..20).map(|_| users.check(elsewhere, "alice", "right"));
+        let (flood, several) =
+            tokio::join!(futures_util::future::join_all(flood), futures_util::future::join_all(several));
+        assert_eq!(flood.iter().filter(|answer| answer.is_err()).count(), 46);
+        assert!(flood.iter().flatten().all(Option::is_none));
+        assert!(several.iter().all(|answer| *answer == Ok(Some("alice".into()))));
+        assert_eq!(users.check(PEER, "alice", "wrong").await, Ok(None), "the flood is over");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_check_keeps_its_turn_when_the_client_goes_away() {
+        let users = one_at_a_time();
+        let left = tokio::time::timeout(Duration::ZERO, users.check(PEER, "alice", "right")).await;
         assert!(left.is_err(), "a check takes longer than no time");
         assert_eq!(users.checks.available_permits(), 0, "the check goes on, so no other may begin");
-        assert!(users.check("alice", "wrong").await.is_none());
+        assert_eq!(users.check(PEER, "alice", "wrong").await, Ok(None));
         assert!(users.recall(&users.mark("alice", "right")).is_some(), "it was not in vain");
         assert_eq!(users.checks.available_permits(), 1);
     }
