@@ -65,6 +65,12 @@ impl Hub {
         self.push_manifest(name, tag, &image.manifest).await;
     }
 
+    /// Pushes an image of these layers under a tag of its own.
+    async fn push_layers(&self, name: &str, layers: &[&Content]) {
+        let image = Image::of("amd64", layers.iter().copied().cloned().collect());
+        self.push(name, &image.manifest.digest.hex()[..16], &image).await;
+    }
+
     async fn ask(&self, name: &str, to: &Content, from: &[&Content]) -> DeltaAnswer {
         let from: Vec<Digest> = from.iter().map(|base| base.digest).collect();
         self.registry.layer_delta(&repository(name), &to.digest, &from).await.unwrap()
@@ -115,8 +121,7 @@ fn pair(seed: u64) -> [Content; 2] {
 async fn a_delta_is_made_once_while_the_asker_waits() {
     let hub = Hub::new().await;
     let [old, new] = pair(1);
-    hub.push_blob("app", &old).await;
-    hub.push_blob("app", &new).await;
+    hub.push_layers("app", &[&old, &new]).await;
     assert!(matches!(hub.ask("app", &new, &[&old]).await, DeltaAnswer::Pending(_)));
     let bases = [&old];
     let (one, two) = tokio::join!(hub.ask_on("app", &new, &bases), hub.ask_on("app", &new, &bases));
@@ -134,9 +139,8 @@ async fn a_delta_is_made_once_while_the_asker_waits() {
 async fn what_the_repository_does_not_hold_is_unknown() {
     let hub = Hub::new().await;
     let [old, new] = pair(3);
-    hub.push_blob("secret", &old).await;
-    hub.push_blob("secret", &new).await;
-    hub.push_blob("app", &new).await;
+    hub.push_layers("secret", &[&old, &new]).await;
+    hub.push_layers("app", &[&new]).await;
     let nowhere = sample::layer(9, 1000);
     assert!(hub.ask_on("secret", &new, &[&old]).await.is_some());
     assert_eq!(hub.ask("app", &new, &[&old]).await, DeltaAnswer::None, "its base is in another repository");
@@ -145,6 +149,9 @@ async fn what_the_repository_does_not_hold_is_unknown() {
     assert_eq!(hub.ask("app", &new, &[&new, &nowhere]).await, DeltaAnswer::None);
     assert_eq!(hub.ask("app", &new, &[]).await, DeltaAnswer::None);
     hub.push_blob("app", &old).await;
+    assert_eq!(hub.ask("app", &new, &[&old]).await, DeltaAnswer::None, "no manifest refers to it");
+    assert_eq!(hub.ask("app", &old, &[&new]).await, DeltaAnswer::None);
+    hub.push_layers("app", &[&old]).await;
     assert!(hub.ask_on("app", &new, &[&nowhere, &old]).await.is_some());
 }
 
@@ -153,9 +160,7 @@ async fn what_is_not_worth_it_is_not_tried_again() {
     let hub = Hub::new().await;
     let [noise, other] = [1, 2].map(|seed| Content::new("x/y", sample::bytes(seed, 100_000)));
     let (small, huge) = (sample::layer(5, 1000), Content::new("x/y", sample::bytes(6, 9 << 20)));
-    for blob in [&noise, &other, &small, &huge] {
-        hub.push_blob("app", blob).await;
-    }
+    hub.push_layers("app", &[&noise, &other, &small, &huge]).await;
     assert_eq!(hub.ask_on("app", &noise, &[&other]).await, None);
     assert_eq!(hub.ask("app", &noise, &[&other]).await, DeltaAnswer::None);
     assert_eq!(hub.count("deltas_not_worth_it"), 1);
@@ -168,11 +173,32 @@ async fn what_is_not_worth_it_is_not_tried_again() {
 async fn an_existing_delta_is_preferred_to_one_that_has_to_be_made() {
     let hub = Hub::new().await;
     let ([old, new], [other, _]) = (pair(5), pair(7));
-    for blob in [&old, &new, &other] {
-        hub.push_blob("app", blob).await;
-    }
+    hub.push_layers("app", &[&old, &new, &other]).await;
     let made = hub.ask_on("app", &new, &[&old]).await.unwrap();
     assert_eq!(hub.ask("app", &new, &[&other, &old]).await, DeltaAnswer::Ready(made));
+}
+
+#[tokio::test]
+async fn only_so_many_deltas_to_one_layer_are_kept() {
+    let hub = Hub::new().await;
+    let files = sample::files(21, 60, 2_000);
+    let target = sample::layer_of(&files);
+    let bases: Vec<Content> =
+        (0..18).map(|n| sample::layer_of(&sample::changed(&files, 30 + n, 12))).collect();
+    let mut layers = vec![&target];
+    layers.extend(&bases);
+    hub.push_layers("app", &layers).await;
+    hub.push_layers("other", &layers).await;
+    // All at once: what was asked for before there were enough is not made either.
+    let answers = futures_util::future::join_all(bases.iter().map(|base| {
+        let (hub, target) = (&hub, &target);
+        async move { hub.ask_on("app", target, &[base]).await }
+    }));
+    assert_eq!(answers.await.iter().flatten().count(), 16);
+    assert_eq!(hub.count("deltas_made"), 16);
+    assert_eq!(hub.count("deltas_failed"), 0);
+    assert!(hub.ask_on("app", &bases[0], &[&target]).await.is_some(), "another target");
+    assert!(hub.ask_on("other", &target, &[&bases[17]]).await.is_some(), "another repository");
 }
 
 #[tokio::test]

@@ -39,6 +39,8 @@ pub(crate) struct Jobs {
 enum Failure {
     #[error("a layer is gone")]
     Gone,
+    #[error("enough deltas to the layer are kept")]
+    Enough,
     #[error(transparent)]
     Delta(#[from] delta::Error),
     #[error(transparent)]
@@ -107,6 +109,8 @@ impl Registry {
                 tracing::debug!(%repository, %base, %target, "a delta is not worth it");
                 self.metrics().deltas_not_worth_it.inc();
             }
+            // Not remembered, as it may pass; nor counted, as nothing was tried.
+            Err(Failure::Enough) => tracing::debug!(%repository, %base, %target, "enough deltas are kept"),
             Err(error) => {
                 tracing::warn!(%repository, %base, %target, %error, "a delta was not made");
                 self.metrics().deltas_failed.inc();
@@ -124,6 +128,10 @@ impl Registry {
         let names = self.store().names();
         if let Some(known) = names.layer_delta(repository, base, target).await? {
             return Ok(known);
+        }
+        // Jobs that were begun before there were enough may have waited until now.
+        if self.keeps_enough(repository, target).await? {
+            return Err(Failure::Enough);
         }
         let (base_file, target_file) = (self.open(base).await?, self.open(target).await?);
         let options = self.options().delta;

@@ -19,6 +19,8 @@ pub(crate) use jobs::Jobs;
 const MAX_BASES: usize = 16;
 /// A base that is this many times larger or smaller than the layer has little in common with it.
 const MAX_RATIO: u64 = 8;
+/// How many deltas to one layer a repository keeps. No more are made, until some go with their bases.
+const MAX_KEPT: usize = 16;
 /// When to ask again for a delta that is being made.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -35,7 +37,8 @@ pub enum DeltaAnswer {
 
 impl Registry {
     /// Offers a delta to the layer `to` of `repository` from one of the layers `from`, which the asker holds, the best
-    /// first. Whatever the repository does not hold counts as unknown, so the answer says nothing about others.
+    /// first. Whatever is not a layer of an image in the repository counts as unknown: the answer says nothing about other
+    /// repositories, and no deltas are made between blobs that somebody pushed for that purpose only.
     pub async fn layer_delta(
         &self,
         repository: &RepositoryName,
@@ -43,10 +46,10 @@ impl Registry {
         from: &[Digest],
     ) -> Result<DeltaAnswer> {
         let names = self.store().names();
-        let Some(size) = names.blob(repository, to).await? else { return Ok(DeltaAnswer::None) };
+        let Some(size) = self.layer(repository, to).await? else { return Ok(DeltaAnswer::None) };
         let mut promising = None;
         for base in from.iter().take(MAX_BASES).filter(|base| *base != to) {
-            let Some(base_size) = names.blob(repository, base).await? else { continue };
+            let Some(base_size) = self.layer(repository, base).await? else { continue };
             match names.layer_delta(repository, base, to).await? {
                 Some(LayerDelta::Blob(delta)) => {
                     self.metrics().deltas_offered.inc();
@@ -58,8 +61,30 @@ impl Registry {
             }
         }
         let Some(base) = promising else { return Ok(DeltaAnswer::None) };
+        if self.keeps_enough(repository, to).await? {
+            return Ok(DeltaAnswer::None);
+        }
         let started = self.make_delta(repository, &base, to);
         Ok(if started { DeltaAnswer::Pending(ASK_AGAIN) } else { DeltaAnswer::None })
+    }
+
+    /// The size in bytes of a layer that a manifest of `repository` refers to and that is here.
+    async fn layer(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
+        let names = self.store().names();
+        let referenced = names.referenced(repository, digest).await?;
+        if !referenced.is_some_and(|referenced| referenced.layer) {
+            return Ok(None);
+        }
+        Ok(names.blob(repository, digest).await?)
+    }
+
+    /// Whether no more deltas to `target` are made.
+    async fn keeps_enough(
+        &self,
+        repository: &RepositoryName,
+        target: &Digest,
+    ) -> Result<bool, deltaport_store::Error> {
+        Ok(self.store().names().layer_deltas_kept(repository, target).await? >= MAX_KEPT)
     }
 
     /// Whether layers of these sizes, in bytes, may have a delta worth making.

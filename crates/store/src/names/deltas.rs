@@ -26,6 +26,18 @@ pub(crate) fn find(
     Ok(found.map(|digest| digest.map_or(LayerDelta::NotWorthIt, LayerDelta::Blob)))
 }
 
+/// How many deltas to a layer are kept. Those that are not worth it take no room and do not count.
+pub(crate) fn kept(connection: &Connection, repository: &RepositoryName, target: &Digest) -> Result<usize> {
+    let kept: i64 = connection
+        .prepare_cached(
+            "SELECT count(*) FROM layer_delta
+             WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND target = ?2
+                 AND digest IS NOT NULL",
+        )?
+        .query_row(params![repository.as_str(), target.to_string()], |row| row.get(0))?;
+    Ok(usize::try_from(kept).unwrap_or(usize::MAX))
+}
+
 /// Remembers a delta. Fails with [`Error::Missing`] when the repository does not hold both layers and the delta.
 pub(crate) fn put(
     tx: &mut Tx<'_>,

@@ -259,6 +259,12 @@ impl Names {
         self.core.database.read(move |names| deltas::find(names, &repository, &base, &target)).await
     }
 
+    /// How many deltas to a layer a repository keeps, from whichever bases.
+    pub async fn layer_deltas_kept(&self, repository: &RepositoryName, target: &Digest) -> Result<usize> {
+        let (repository, target) = (repository.clone(), *target);
+        self.core.database.read(move |names| deltas::kept(names, &repository, &target)).await
+    }
+
     /// Remembers a delta (its blob is already linked into the repository and is kept while both layers are). Fails with
     /// [`Error::Missing`] when the repository does not hold both layers and the delta.
     pub async fn put_layer_delta(
