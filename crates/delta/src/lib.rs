@@ -13,10 +13,18 @@
 //! errors are fine, panics and wrong bytes are bugs.
 
 mod apply;
+#[allow(dead_code)]
+mod code;
+#[allow(dead_code)]
+mod content;
 mod create;
 mod error;
 mod format;
+#[allow(dead_code)]
+mod matching;
 mod patch;
+#[allow(dead_code)]
+mod recipe;
 mod stream;
 pub mod token;
 

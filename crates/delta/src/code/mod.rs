@@ -1,0 +1,1 @@
+//! The entropy stage: matches, differences and literals as few bits.

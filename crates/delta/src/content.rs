@@ -1,0 +1,100 @@
+//! Content that is read at any place, wherever it is kept.
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+/// Bytes that can be read at any place.
+pub(crate) trait Content {
+    /// How many bytes there are.
+    fn len(&self) -> u64;
+
+    /// Fills `buffer` with the bytes from `at` on; [`io::ErrorKind::UnexpectedEof`] when there are not so many.
+    fn read_at(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+impl Content for &[u8] {
+    fn len(&self) -> u64 {
+        <[u8]>::len(self) as u64
+    }
+
+    fn read_at(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let start = usize::try_from(at).map_err(|_| io::ErrorKind::UnexpectedEof)?;
+        let end = start.checked_add(buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(self.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+/// Content in something that can seek, through a buffer that serves reads which follow each other.
+#[derive(Debug)]
+pub(crate) struct Seekable<S> {
+    inner: S,
+    len: u64,
+    buffer: Vec<u8>,
+    /// Where the buffered bytes are.
+    start: u64,
+}
+
+/// How much is read ahead.
+const AHEAD: usize = 64 << 10;
+
+impl<S: Read + Seek> Seekable<S> {
+    pub(crate) fn new(mut inner: S) -> io::Result<Self> {
+        let len = inner.seek(SeekFrom::End(0))?;
+        Ok(Self { inner, len, buffer: Vec::new(), start: 0 })
+    }
+
+    /// Reads into the buffer what starts at `at`.
+    fn fill(&mut self, at: u64) -> io::Result<()> {
+        let wanted = (self.len - at).min(AHEAD as u64) as usize;
+        self.inner.seek(SeekFrom::Start(at))?;
+        self.buffer.resize(wanted, 0);
+        self.start = at;
+        self.inner.read_exact(&mut self.buffer).inspect_err(|_| self.buffer.clear())
+    }
+}
+
+impl<S: Read + Seek> Content for Seekable<S> {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let end = at.checked_add(buffer.len() as u64).filter(|end| *end <= self.len);
+        let Some(end) = end else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+        if buffer.len() > AHEAD {
+            self.inner.seek(SeekFrom::Start(at))?;
+            return self.inner.read_exact(buffer);
+        }
+        if at < self.start || end > self.start + self.buffer.len() as u64 {
+            self.fill(at)?;
+        }
+        let from = (at - self.start) as usize;
+        buffer.copy_from_slice(&self.buffer[from..from + buffer.len()]);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn both_read_the_same(reads in proptest::collection::vec((0..300_000_u64, 0..100_000_usize), 1..20)) {
+            let bytes: Vec<u8> = (0..250_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+            let mut seekable = Seekable::new(io::Cursor::new(&bytes)).unwrap();
+            let mut slice = &bytes[..];
+            prop_assert_eq!(Content::len(&slice), seekable.len());
+            for (at, len) in reads {
+                let (mut one, mut two) = (vec![0; len], vec![0; len]);
+                let ends = [slice.read_at(at, &mut one), seekable.read_at(at, &mut two)];
+                prop_assert_eq!(ends[0].is_ok(), ends[1].is_ok());
+                prop_assert_eq!(ends[0].is_ok(), at + len as u64 <= 250_000);
+                if ends[0].is_ok() {
+                    prop_assert_eq!(one, two);
+                }
+            }
+        }
+    }
+}

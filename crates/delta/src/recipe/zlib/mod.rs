@@ -1,0 +1,1 @@
+//! zlib, GNU gzip and pigz.

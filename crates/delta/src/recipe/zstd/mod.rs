@@ -1,0 +1,1 @@
+//! The zstd encoders of klauspost/compress and libzstd.
