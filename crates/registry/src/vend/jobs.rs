@@ -1,6 +1,6 @@
 //! Making deltas in the background, a few at a time.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,8 +30,30 @@ type Pair = (RepositoryName, Digest, Digest);
 pub(crate) struct Jobs {
     running: SingleFlight<Pair, ()>,
     making: Arc<Semaphore>,
+    /// How many deltas are being made at this moment, by repository and target.
+    seats: Mutex<HashMap<(RepositoryName, Digest), usize>>,
     /// What could not be made, so that nobody has it tried over and over.
     failed: Mutex<HashSet<Pair>>,
+}
+
+/// A place among the deltas that are being made to one target; given back when it is dropped.
+struct Seat<'a> {
+    jobs: &'a Jobs,
+    key: (RepositoryName, Digest),
+    /// How many seats were taken before.
+    others: usize,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let mut seats = self.jobs.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = seats.get_mut(&self.key) {
+            *taken -= 1;
+            if *taken == 0 {
+                seats.remove(&self.key);
+            }
+        }
+    }
 }
 
 /// Why a delta was not made.
@@ -58,8 +80,18 @@ impl Jobs {
         Self {
             running: SingleFlight::new(QUEUE),
             making: Arc::new(Semaphore::new(options.jobs.max(1))),
+            seats: Mutex::default(),
             failed: Mutex::default(),
         }
+    }
+
+    /// Takes a seat among those that make a delta to `target`.
+    fn sit(&self, repository: &RepositoryName, target: &Digest) -> Seat<'_> {
+        let key = (repository.clone(), *target);
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = seats.entry(key.clone()).or_insert(0);
+        *taken += 1;
+        Seat { jobs: self, others: *taken - 1, key }
     }
 
     fn has_failed(&self, pair: &Pair) -> bool {
@@ -129,8 +161,10 @@ impl Registry {
         if let Some(known) = names.layer_delta(repository, base, target).await? {
             return Ok(known);
         }
-        // Jobs that were begun before there were enough may have waited until now.
-        if self.keeps_enough(repository, target).await? {
+        // Jobs that were begun before there were enough may have waited until now. Those that are at work on the same
+        // target count as if they had succeeded; the seat is taken before the database is asked, so that none is missed.
+        let seat = self.0.deltas.sit(repository, target);
+        if self.keeps_enough(repository, target, seat.others).await? {
             return Err(Failure::Enough);
         }
         let (base_file, target_file) = (self.open(base).await?, self.open(target).await?);

@@ -61,7 +61,7 @@ impl Registry {
             }
         }
         let Some(base) = promising else { return Ok(DeltaAnswer::None) };
-        if self.keeps_enough(repository, to).await? {
+        if self.keeps_enough(repository, to, 0).await? {
             return Ok(DeltaAnswer::None);
         }
         let started = self.make_delta(repository, &base, to);
@@ -78,13 +78,14 @@ impl Registry {
         Ok(names.blob(repository, digest).await?)
     }
 
-    /// Whether no more deltas to `target` are made.
+    /// Whether no more deltas to `target` are made, when `coming` are being made.
     async fn keeps_enough(
         &self,
         repository: &RepositoryName,
         target: &Digest,
+        coming: usize,
     ) -> Result<bool, deltaport_store::Error> {
-        Ok(self.store().names().layer_deltas_kept(repository, target).await? >= MAX_KEPT)
+        Ok(self.store().names().layer_deltas_kept(repository, target).await? + coming >= MAX_KEPT)
     }
 
     /// Whether layers of these sizes, in bytes, may have a delta worth making.
