@@ -186,10 +186,9 @@ impl Check<'_> {
     fn deltas(&mut self) -> Result<()> {
         let dangling: Vec<(RepositoryName, Digest, Digest)> = self.rows_of(
             "SELECT name, base, target FROM layer_delta JOIN repository ON id = repository
-             WHERE (SELECT count(*) FROM repository_blob
-                 WHERE repository_blob.repository = layer_delta.repository
-                     AND repository_blob.digest IN (base, target, layer_delta.digest))
-                 < 2 + (layer_delta.digest IS NOT NULL)",
+             WHERE EXISTS (SELECT 1 FROM (SELECT base AS digest UNION SELECT target UNION SELECT layer_delta.digest) AS needed
+                 WHERE needed.digest IS NOT NULL AND NOT EXISTS (SELECT 1 FROM repository_blob AS held
+                     WHERE held.repository = layer_delta.repository AND held.digest = needed.digest))",
             |row| Ok((column(row, 0)?, column(row, 1)?, column(row, 2)?)),
         )?;
         for (name, base, target) in dangling {

@@ -298,3 +298,15 @@ async fn an_older_copy_of_the_database_is_refused() {
     rebuild(dir.path()).unwrap();
     assert_clean(dir.path());
 }
+
+#[tokio::test]
+async fn a_delta_that_is_its_own_base_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let app = repository("app");
+    let base = push_blob(&store, &app, noise(1, 100)).await.unwrap();
+    let target = push_blob(&store, &app, noise(2, 100)).await.unwrap();
+    store.names().put_layer_delta(&app, &base, &target, &LayerDelta::Blob(base)).await.unwrap();
+    store.close().await.unwrap();
+    assert_clean(dir.path());
+}
