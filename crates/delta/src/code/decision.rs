@@ -1,0 +1,95 @@
+//! Single decisions, predicted from several contexts at once.
+
+use super::arith::Coder;
+use super::history::{History, Outcomes, States};
+use super::logistic::{squash, stretch};
+use super::mixer::{Correction, Mixer};
+
+/// Spreads a context over all bits of a hash.
+#[inline]
+pub(super) fn hash(parts: &[u32]) -> u32 {
+    let mut hash = 0x9e37_79b9_u32;
+    for part in parts {
+        hash = (hash ^ part).wrapping_mul(0x2c1b_3c6d);
+        hash = (hash ^ hash >> 15).wrapping_mul(0x297a_2d39);
+    }
+    hash ^ hash >> 14
+}
+
+/// What one context knows of one decision.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    /// The probability of a yes, in 1/65536.
+    one: u16,
+    /// Tells contexts apart that share the place.
+    check: u8,
+    history: History,
+}
+
+const EMPTY: Slot = Slot { one: 1 << 15, check: 0, history: 0 };
+
+/// Predicts decisions from `N` contexts; `I` is `2 * N + 1`, the number of opinions that are mixed.
+#[derive(Debug)]
+pub(super) struct Decisions<const N: usize, const I: usize> {
+    states: &'static States,
+    slots: Vec<Slot>,
+    outcomes: [Outcomes; N],
+    mixer: Mixer<I, 2>,
+    correction: Correction,
+}
+
+impl<const N: usize, const I: usize> Decisions<N, I> {
+    /// `bits`: of the number of slots; `first`, `second`: how many contexts select the weights.
+    pub(super) fn new(bits: u32, first: usize, second: usize) -> Self {
+        const { assert!(I == 2 * N + 1) };
+        Self {
+            states: States::shared(),
+            slots: vec![EMPTY; 1 << bits],
+            outcomes: std::array::from_fn(|_| Outcomes::new()),
+            mixer: Mixer::new([first, second], 1, 6),
+            correction: Correction::new(first),
+        }
+    }
+
+    /// Codes a decision; `first` and `second` select the weights.
+    #[inline]
+    pub(super) fn code(
+        &mut self,
+        coder: &mut impl Coder,
+        bit: bool,
+        contexts: &[u32; N],
+        first: usize,
+        second: usize,
+    ) -> bool {
+        let mask = self.slots.len() - 1;
+        let mut inputs = [0; I];
+        let mut places = [0; N];
+        for n in 0..N {
+            let (place, check) = ((contexts[n] as usize) & mask, (contexts[n] >> 24) as u8);
+            places[n] = place;
+            let slot = &mut self.slots[place];
+            if slot.check != check {
+                *slot = Slot { check, ..EMPTY };
+            }
+            inputs[2 * n] = if slot.history == 0 { 0 } else { stretch(slot.one) };
+            inputs[2 * n + 1] = self.outcomes[n].logit(slot.history);
+        }
+        inputs[2 * N] = 256;
+        let logit = self.mixer.mix(&inputs, [first, second], 0);
+        let refined = self.correction.refine(logit, first);
+        let one = (u32::from(squash(logit)) + u32::from(refined)) / 2;
+        let bit = coder.code(bit, one.max(1) as u16);
+
+        self.mixer.learn(&inputs, bit);
+        self.correction.learn(bit);
+        for (place, outcomes) in places.into_iter().zip(&mut self.outcomes) {
+            let slot = &mut self.slots[place];
+            outcomes.learn(slot.history, bit);
+            let target = if bit { 65535 } else { 0 };
+            let step = (target - i64::from(slot.one)) * i64::from(self.states.weight(slot.history));
+            slot.one = (i64::from(slot.one) + (step >> 16)) as u16;
+            slot.history = self.states.after(slot.history, bit);
+        }
+        bit
+    }
+}

@@ -1,0 +1,132 @@
+//! One probability from many: logistic mixing, and the correction of what comes out.
+//!
+//! The gated linear mixing of the PAQ family (Matt Mahoney): the opinions of all models, as logits, are added with
+//! weights that are learned online; small contexts select which weights. Several sets of weights give several answers,
+//! which a last small set mixes again.
+
+use super::history::{learn, probability};
+use super::logistic::squash;
+
+/// Bits behind the point of a weight.
+const WEIGHT_BITS: u32 = 16;
+
+/// The largest weight: keeps the sums below far from overflow.
+const HEAVIEST: i32 = 16 << WEIGHT_BITS;
+
+/// How fast the last set learns.
+const LAST_RATE: i32 = 4;
+
+/// Sets of weights for `N` inputs, of which a context selects one.
+#[derive(Debug)]
+struct Layer<const N: usize> {
+    weights: Vec<[i32; N]>,
+    chosen: usize,
+    /// What the chosen weights said, in 1/65536.
+    said: u16,
+}
+
+impl<const N: usize> Layer<N> {
+    fn new(contexts: usize, weight: i32) -> Self {
+        Self { weights: vec![[weight; N]; contexts], chosen: 0, said: 1 << 15 }
+    }
+
+    #[inline]
+    fn mix(&mut self, inputs: &[i32; N], context: usize) -> i32 {
+        self.chosen = context;
+        let weights = &self.weights[context];
+        let sum: i64 = inputs.iter().zip(weights).map(|(x, w)| i64::from(*x) * i64::from(*w)).sum();
+        let logit = (sum >> WEIGHT_BITS) as i32;
+        self.said = squash(logit);
+        logit
+    }
+
+    #[inline]
+    fn learn(&mut self, inputs: &[i32; N], bit: bool, rate: i32) {
+        let error = ((i32::from(bit) << 16) - i32::from(self.said)) * rate;
+        for (w, x) in self.weights[self.chosen].iter_mut().zip(inputs) {
+            let step = (i64::from(*x) * i64::from(error) + (1 << 19)) >> 20;
+            *w = (*w + step as i32).clamp(-HEAVIEST, HEAVIEST);
+        }
+    }
+}
+
+/// Mixes `N` inputs with `S` sets of weights at once.
+#[derive(Debug)]
+pub(super) struct Mixer<const N: usize, const S: usize> {
+    layers: [Layer<N>; S],
+    last: Layer<S>,
+    answers: [i32; S],
+    /// How many decisions were learned: the first ones teach more.
+    learned: u32,
+    rate: i32,
+}
+
+impl<const N: usize, const S: usize> Mixer<N, S> {
+    /// `contexts`: how many each set is selected by; `last`: by how many the last set is; `rate`: how fast it learns.
+    pub(super) fn new(contexts: [usize; S], last: usize, rate: i32) -> Self {
+        let even = (1 << WEIGHT_BITS) / 4;
+        Self {
+            layers: contexts.map(|contexts| Layer::new(contexts, even)),
+            last: Layer::new(last, (1 << WEIGHT_BITS) / S as i32),
+            answers: [0; S],
+            learned: 0,
+            rate,
+        }
+    }
+
+    /// The logit of a yes.
+    #[inline]
+    pub(super) fn mix(&mut self, inputs: &[i32; N], contexts: [usize; S], last: usize) -> i32 {
+        for ((answer, layer), context) in self.answers.iter_mut().zip(&mut self.layers).zip(contexts) {
+            *answer = layer.mix(inputs, context).clamp(-2047, 2047);
+        }
+        self.last.mix(&self.answers, last)
+    }
+
+    /// Learns what the decision was; `inputs` are those of the last [`Mixer::mix`].
+    #[inline]
+    pub(super) fn learn(&mut self, inputs: &[i32; N], bit: bool) {
+        let rate = self.rate + self.rate * 3 * 256 / (256 + self.learned as i32);
+        self.learned += u32::from(self.learned < 1 << 20);
+        for layer in &mut self.layers {
+            layer.learn(inputs, bit, rate);
+        }
+        self.last.learn(&self.answers, bit, LAST_RATE);
+    }
+}
+
+/// Secondary estimation: corrects a probability by what became of it in a small context.
+#[derive(Debug)]
+pub(super) struct Correction {
+    /// Interpolated between 33 logits per context; a probability in 22 bits above a count in 10.
+    cells: Vec<u32>,
+    at: usize,
+}
+
+/// The distance of two logits in [`Correction`].
+const STRIDE: i32 = 128;
+/// The logits per context: -16 * 128 .. 16 * 128.
+const LOGITS: usize = 33;
+
+impl Correction {
+    pub(super) fn new(contexts: usize) -> Self {
+        let one = |at: usize| u32::from(squash((at as i32 - 16) * STRIDE)) << 16 | 12;
+        Self { cells: (0..contexts * LOGITS).map(|cell| one(cell % LOGITS)).collect(), at: 0 }
+    }
+
+    /// The corrected probability, in 1/65536.
+    #[inline]
+    pub(super) fn refine(&mut self, logit: i32, context: usize) -> u16 {
+        let place = (logit.clamp(-2047, 2047) + 16 * STRIDE) as usize;
+        let (low, part) = (place / STRIDE as usize, (place % STRIDE as usize) as u32);
+        let at = context * LOGITS + low;
+        self.at = at + usize::from(part >= STRIDE as u32 / 2);
+        let (one, two) = (u32::from(probability(self.cells[at])), u32::from(probability(self.cells[at + 1])));
+        ((one * (STRIDE as u32 - part) + two * part) / STRIDE as u32).max(1) as u16
+    }
+
+    #[inline]
+    pub(super) fn learn(&mut self, bit: bool) {
+        learn(&mut self.cells[self.at], bit, 255);
+    }
+}
