@@ -26,6 +26,8 @@ mod patch;
 #[allow(dead_code)]
 mod recipe;
 mod stream;
+#[allow(dead_code)]
+mod tar;
 pub mod token;
 
 pub use apply::{Applied, Limits, apply};

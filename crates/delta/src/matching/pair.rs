@@ -1,0 +1,160 @@
+//! Which old file a new file is likely a version of.
+
+use std::collections::HashMap;
+
+use super::Match;
+use super::layout::{Part, Segment};
+
+/// How many old files are put beside a new one.
+const MAX_OLDS: usize = 3;
+/// A new file shorter than this is not worth a search, in bytes.
+const MIN_FILE: u64 = 16;
+/// How many old files with the same simplified name are looked at.
+const MAX_LOOKED_AT: usize = 64;
+
+/// The old segments by name, each list in the order of the layout.
+#[derive(Debug)]
+pub(super) struct Names<'a> {
+    exact: HashMap<(&'a [u8], Part, bool), Vec<usize>>,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn new(layout: &'a [Segment]) -> Self {
+        let mut exact: HashMap<_, Vec<usize>> = HashMap::new();
+        for (index, segment) in layout.iter().enumerate() {
+            if let Some(key) = key(segment) {
+                exact.entry(key).or_default().push(index);
+            }
+        }
+        Self { exact }
+    }
+
+    /// The old segments that have the name of a new one and hold the same part; for files without a name, those
+    /// without a name.
+    pub(super) fn same<'s>(&'s self, segment: &'s Segment) -> &'s [usize] {
+        key(segment).and_then(|key| self.exact.get(&key)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// What segments of the same meaning have in common.
+fn key(segment: &Segment) -> Option<(&[u8], Part, bool)> {
+    (segment.part != Part::Other)
+        .then(|| (segment.name.as_deref().unwrap_or_default(), segment.part, segment.nested))
+}
+
+/// Puts headers beside the headers of the same path, or of the file before: who owns it and when it was changed is
+/// often the same.
+pub(super) fn headers(
+    old_layout: &[Segment],
+    new_layout: &[Segment],
+    names: &Names<'_>,
+    same: &[Option<usize>],
+) -> Vec<Match> {
+    let mut matches = Vec::new();
+    let mut before: Option<&Segment> = None;
+    let mut displacement = 0;
+    for (index, segment) in new_layout.iter().enumerate().filter(|(_, segment)| segment.part == Part::Header)
+    {
+        // Of several, the one before the content that was found for this file, or where the headers before led to.
+        let content = same.get(index + 1).copied().flatten();
+        let of_content = content.and_then(|old| old.checked_sub(1)).map(|old| &old_layout[old]);
+        let of_content = of_content.filter(|old| old.part == Part::Header && old.name == segment.name);
+        let candidates = || names.same(segment).iter().map(|old| &old_layout[*old]);
+        let going_on = || candidates().find(|old| old.end().wrapping_sub(segment.end()) == displacement);
+        let Some(old) = of_content.or_else(going_on).or_else(|| candidates().next_back()).or(before) else {
+            continue;
+        };
+        displacement = old.end().wrapping_sub(segment.end());
+        before = Some(old);
+        // The header proper is the last block.
+        let len = old.len.min(segment.len);
+        matches.push(Match { new: segment.end() - len, old: old.end() - len, len });
+    }
+    matches
+}
+
+/// A new file and the old files that it is searched in, best first.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub(super) new: usize,
+    pub(super) olds: Vec<usize>,
+}
+
+/// Returns the pairs for all new files that are not among the old ones.
+pub(super) fn files(
+    old_layout: &[Segment],
+    new_layout: &[Segment],
+    names: &Names<'_>,
+    same: &[Option<usize>],
+) -> Vec<Pair> {
+    let lonely = |index: &usize| {
+        let segment = &new_layout[*index];
+        segment.part == Part::File && segment.len >= MIN_FILE && same[*index].is_none()
+    };
+    let lonely: Vec<usize> = (0..new_layout.len()).filter(lonely).collect();
+    let mut similar: HashMap<(Vec<u8>, bool), Vec<usize>> = HashMap::new();
+    if lonely.iter().any(|index| names.same(&new_layout[*index]).is_empty()) {
+        for (index, segment) in old_layout.iter().enumerate().filter(|(_, old)| old.part == Part::File) {
+            for simplified in simplifications(segment.name.as_deref().unwrap_or_default()) {
+                similar.entry((simplified, segment.nested)).or_default().push(index);
+            }
+        }
+    }
+    let mut pairs = Vec::new();
+    for new in lonely {
+        let segment = &new_layout[new];
+        let mut olds: Vec<usize> = names.same(segment).iter().rev().take(1).copied().collect();
+        if olds.is_empty() {
+            let name = segment.name.as_deref().unwrap_or_default();
+            for simplified in simplifications(name) {
+                let Some(found) = similar.get(&(simplified, segment.nested)) else { continue };
+                let looked_at = found.iter().rev().take(MAX_LOOKED_AT);
+                let nearest = looked_at.min_by_key(|old| old_layout[**old].len.abs_diff(segment.len));
+                olds.extend(nearest.filter(|old| !olds.contains(old)));
+                if olds.len() == MAX_OLDS {
+                    break;
+                }
+            }
+        }
+        if !olds.is_empty() {
+            pairs.push(Pair { new, olds });
+        }
+    }
+    pairs
+}
+
+/// What is left of a path when what changes between versions is taken out, from the most telling to the least: the
+/// path without numbers, the file's name, the file's name without numbers.
+fn simplifications(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let tagged = |tag: u8, mut text: Vec<u8>| {
+        text.push(0);
+        text.push(tag);
+        text
+    };
+    let all = [tagged(1, without_numbers(path)), tagged(2, name.to_vec()), tagged(3, without_numbers(name))];
+    all.into_iter().filter(|text| text.len() > 3)
+}
+
+/// Replaces numbers by `#`, and long strings of hexadecimal digits too, such as a hash in `libgfortran-040039e1.so.5`.
+fn without_numbers(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        let run = |test: fn(&u8) -> bool| text[at..].iter().take_while(|byte| test(byte)).count();
+        let hexadecimal = run(u8::is_ascii_hexdigit);
+        let decimal = run(|byte| byte.is_ascii_digit() || *byte == b'.');
+        let boundary = at == 0 || !text[at - 1].is_ascii_alphanumeric();
+        if hexadecimal >= 6 && boundary && text[at..at + hexadecimal].iter().any(u8::is_ascii_digit) {
+            out.push(b'#');
+            at += hexadecimal;
+        } else if text[at].is_ascii_digit() {
+            out.push(b'#');
+            at += decimal;
+        } else {
+            out.push(text[at]);
+            at += 1;
+        }
+    }
+    out
+}
