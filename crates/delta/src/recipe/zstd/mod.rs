@@ -1,1 +1,4 @@
 //! The zstd encoders of klauspost/compress and libzstd.
+
+pub(crate) mod klauspost;
+mod xxh64;

@@ -1,0 +1,245 @@
+//! The zstd encoder of klauspost/compress: what podman, buildah, skopeo and BuildKit write.
+//!
+//! Written from the algorithms of klauspost/compress (BSD-3-Clause) at the releases that [`Release`] names.
+
+mod bits;
+mod block;
+mod default;
+mod fse;
+mod history;
+mod huffman;
+mod sequences;
+
+#[cfg(test)]
+mod tests;
+
+use self::block::{Block, Writer, write_raw};
+use self::default::Default;
+use self::history::History;
+use super::super::Encode;
+use super::xxh64::Xxh64;
+
+/// The first release of a group that writes the same bytes; a group ends where the next begins.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Release {
+    /// v1.15.9 to v1.16.3; at SpeedDefault and in streams from v1.14.2 on.
+    V1_15_9,
+    /// v1.16.4 to v1.16.7.
+    V1_16_4,
+    /// v1.17.0 to v1.17.7: 17 to 32 literals are compressed.
+    V1_17_0,
+    /// v1.17.8 to v1.18.4: a repeated byte is found earlier.
+    V1_17_8,
+    /// v1.18.5 to v1.19.1: an empty content has a frame.
+    V1_18_5,
+}
+
+/// How hard the encoder tries.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Level {
+    /// SpeedDefault, for the levels 3 to 5 of tools.
+    Default,
+}
+
+/// How the content was handed to the encoder.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Framing {
+    /// As a stream of unknown length.
+    Stream,
+    /// As a stream, of which the first [`PEEKED`] bytes came on their own: the tool had looked at them before.
+    PeekedStream,
+    /// At once, as that many bytes.
+    Whole(u64),
+}
+
+/// How many bytes a tool looks at to know how its source is compressed.
+const PEEKED: usize = 8;
+
+const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+const MIN_WINDOW: u64 = 1 << 10;
+
+impl Level {
+    /// How far back matches reach.
+    fn window(self, _release: Release) -> usize {
+        match self {
+            Self::Default => 8 << 20,
+        }
+    }
+
+    fn block_size(self, _release: Release) -> usize {
+        match self {
+            Self::Default => 128 << 10,
+        }
+    }
+
+    /// Whether a block without matches is worth a code for its literals.
+    fn codes_literals_only(self, release: Release) -> bool {
+        match self {
+            Self::Default => release < Release::V1_16_4,
+        }
+    }
+}
+
+/// Writes what the encoder of klauspost/compress writes.
+#[derive(Debug)]
+pub(crate) struct Klauspost {
+    release: Release,
+    level: Level,
+    framing: Framing,
+    parser: Default,
+    history: History,
+    writer: Writer,
+    checksum: Xxh64,
+    /// The content of the next block, so far.
+    pending: Vec<u8>,
+    /// How long the content is, so far.
+    taken: u64,
+    begun: bool,
+    block: Block,
+}
+
+impl Klauspost {
+    pub(crate) fn new(release: Release, level: Level, framing: Framing) -> Self {
+        Self {
+            release,
+            level,
+            framing,
+            parser: Default::new(),
+            history: History::new(level.window(release)),
+            writer: Writer::new(release, level),
+            checksum: Xxh64::new(),
+            pending: Vec::new(),
+            taken: 0,
+            begun: false,
+            block: Block::default(),
+        }
+    }
+
+    /// Begins another frame, after [`Encode::finish`]. This is faster than a new encoder.
+    pub(crate) fn restart(&mut self, framing: Framing) {
+        self.framing = framing;
+        self.history.clear();
+        self.writer.clear();
+        self.checksum = Xxh64::new();
+        self.taken = 0;
+        self.begun = false;
+    }
+
+    /// How much content the next block takes.
+    fn next_size(&self) -> usize {
+        match self.framing {
+            Framing::PeekedStream if !self.begun => PEEKED,
+            _ => self.level.block_size(self.release),
+        }
+    }
+
+    /// Whether the next block may be written when it is complete. The last block waits for [`Encode::finish`].
+    fn goes_on(&self) -> bool {
+        match self.framing {
+            Framing::Whole(size) => self.taken < size,
+            Framing::Stream | Framing::PeekedStream => true,
+        }
+    }
+
+    fn write_block(&mut self, last: bool, out: &mut Vec<u8>) {
+        if !self.begun {
+            self.begun = true;
+            self.write_header(out);
+        }
+        self.parse_and_write(false, last, out);
+    }
+
+    /// Writes a frame of one block.
+    fn write_only_block(&mut self, out: &mut Vec<u8>) {
+        self.framing = Framing::Whole(self.taken);
+        self.write_header(out);
+        self.parse_and_write(true, true, out);
+    }
+
+    fn parse_and_write(&mut self, alone: bool, last: bool, out: &mut Vec<u8>) {
+        self.block.clear();
+        self.parser.parse(&mut self.history, &self.pending, alone, &mut self.block);
+        self.writer.write(&self.pending, &self.block, last, out);
+        self.pending.clear();
+    }
+
+    /// Writes the header of a frame (RFC 8878, section 3.1.1.1).
+    fn write_header(&self, out: &mut Vec<u8>) {
+        let most = self.level.window(self.release) as u64;
+        let size = match self.framing {
+            Framing::Whole(size) => size,
+            Framing::Stream | Framing::PeekedStream => 0,
+        };
+        let single = size > MIN_WINDOW && size <= most;
+        let (code, len) = match size {
+            0..256 => (0, 0),
+            256..65_792 => (1, 2),
+            65_792..0xffff_ffff => (2, 4),
+            _ => (3, 8),
+        };
+        out.extend_from_slice(&MAGIC);
+        out.push(code << 6 | u8::from(single) << 5 | 1 << 2);
+        if !single {
+            let window = if size == 0 || size >= most { most } else { MIN_WINDOW.max(2 << size.ilog2()) };
+            out.push(((window.ilog2() - MIN_WINDOW.ilog2()) << 3) as u8);
+        }
+        let stored = if len == 2 { size - 256 } else { size };
+        out.extend_from_slice(&stored.to_le_bytes()[..len]);
+    }
+
+    fn finish_empty(&mut self, out: &mut Vec<u8>) {
+        if self.release < Release::V1_18_5 {
+            return;
+        }
+        if let Framing::Whole(_) = self.framing {
+            out.extend_from_slice(&MAGIC);
+            out.extend_from_slice(&[1 << 5, 0]); // a single segment of no bytes, no checksum
+            return write_raw(&[], true, out);
+        }
+        self.write_header(out);
+        write_raw(&[], true, out);
+        self.write_checksum(out);
+    }
+
+    fn write_checksum(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.checksum.finish().to_le_bytes()[..4]);
+    }
+}
+
+impl Encode for Klauspost {
+    fn write(&mut self, mut content: &[u8], out: &mut Vec<u8>) {
+        while !content.is_empty() {
+            let room = self.next_size() - self.pending.len();
+            if room == 0 {
+                // More than was announced: the frame is wrong, but it ends.
+                self.write_block(false, out);
+                continue;
+            }
+            let (taken, rest) = content.split_at(room.min(content.len()));
+            self.checksum.update(taken);
+            self.pending.extend_from_slice(taken);
+            self.taken += taken.len() as u64;
+            content = rest;
+            if self.pending.len() == self.next_size() && self.goes_on() {
+                self.write_block(false, out);
+            }
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        if self.taken == 0 {
+            return self.finish_empty(out);
+        }
+        if self.framing == Framing::PeekedStream && !self.begun {
+            self.write_block(false, out);
+        }
+        if !self.begun {
+            self.write_only_block(out);
+        } else if self.pending.is_empty() {
+            write_raw(&[], true, out);
+        } else {
+            self.write_block(true, out);
+        }
+        self.write_checksum(out);
+    }
+}
