@@ -1,14 +1,16 @@
 #!/bin/bash
 # Builds a real update: one Debian image as it was released, and the same image with the updates of today.
 #
-#   bench/debian-pair.sh DIRECTORY
+#   bench/debian-pair.sh DIRECTORY [CODENAME [PACKAGES]]
 #
 # Prints the path of an OCI layout below DIRECTORY with the tags `old` (the release alone) and `new` (the release, its
 # updates and its security updates). Both are made with mmdebstrap and buildah, one gzip layer each. The layout is kept
 # under the dates of the package lists it was made from: as long as apt offers nothing newer, the next call only prints
 # the path. A pair made from other dates is removed. Calls at the same time wait for one another.
 #
-# The package sources are those of this machine's apt. Needs root, and mmdebstrap, buildah, util-linux.
+# CODENAME is this machine's own release unless given (bookworm, trixie). PACKAGES are what comes on top of the minimal
+# system, with commas; "" for nothing. The package sources are those of this machine's apt; for another release than its
+# own, the same ones with the other name. Needs root, and mmdebstrap, buildah, util-linux.
 set -euo pipefail
 
 case ${1:-} in '' | -*) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2; exit 2 ;; esac
@@ -16,20 +18,33 @@ for tool in mmdebstrap buildah unshare flock apt-get; do
   command -v "$tool" >/dev/null || { echo "debian-pair: $tool is missing (Debian packages: mmdebstrap buildah)" >&2; exit 1; }
 done
 directory=$(mkdir -p "$1" && cd "$1" && pwd)
-codename=$(. /etc/os-release && echo "${VERSION_CODENAME:?this is not a Debian release}")
-include=openssl,curl,ca-certificates
+own=$(. /etc/os-release && echo "${VERSION_CODENAME:?this is not a Debian release}")
+codename=${2:-$own}
+include=${3-openssl,curl,ca-certificates}
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+signed=$([ ! -f $keyring ] || echo "[signed-by=$keyring]")
 
 exec 9>"$directory/lock"
 flock 9
 
-# One line per source that apt knows: "uri suite list-file".
-apt_sources() {
-  apt-get indextargets --format '$(LABEL)|$(REPO_URI) $(RELEASE) $(FILENAME)|$(COMPONENT)' 'Created-By: Packages' |
-    sed -n 's/^Debian[^|]*|\(.*\)|main$/\1/p' | grep -E " $codename(-updates|-security)? " || true
+# One line per source that apt knows for a release: "uri suite list-file".
+apt_sources() { # codename apt-option...
+  apt-get indextargets "${@:2}" --format '$(LABEL)|$(REPO_URI) $(RELEASE) $(FILENAME)|$(COMPONENT)' \
+    'Created-By: Packages' | sed -n 's/^Debian[^|]*|\(.*\)|main$/\1/p' | grep -E " $1(-updates|-security)? " || true
 }
-sources=$(apt_sources)
-[ -n "$sources" ] || { apt-get -qq update >&2; sources=$(apt_sources); }
-[ -n "$sources" ] || { echo "debian-pair: apt knows no source for $codename; see sources.list(5)" >&2; exit 1; }
+sources=$(apt_sources "$own")
+[ -n "$sources" ] || { apt-get -qq update >&2; sources=$(apt_sources "$own"); }
+[ -n "$sources" ] || { echo "debian-pair: apt knows no source for $own; see sources.list(5)" >&2; exit 1; }
+if [ "$codename" != "$own" ]; then # lists of its own: this machine's apt keeps to its release
+  apt=$directory/apt-$codename
+  mkdir -p "$apt/lists/partial"
+  echo "$sources" | while read -r uri suite _; do echo "deb $signed $uri $codename${suite#"$own"} main"; done >"$apt/sources"
+  other=(-o "Dir::Etc::SourceList=$apt/sources" -o Dir::Etc::SourceParts=/dev/null -o "Dir::State::Lists=$apt/lists"
+    -o "Dir::Cache=$apt")
+  apt-get -qq "${other[@]}" update >&2
+  sources=$(apt_sources "$codename" "${other[@]}")
+  [ -n "$sources" ] || { echo "debian-pair: the sources of $own have no $codename" >&2; exit 1; }
+fi
 
 # The date of the Release file behind each source decides what the images hold.
 release_date() { # list-file
@@ -55,13 +70,13 @@ newest() { # suite-pattern
 }
 
 root_filesystem() { # tag suite-pattern
-  local options=() keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+  local options=()
   while read -r option; do options+=(--aptopt="$option"); done < <(apt-config dump | grep -E '^Acquire::https?::Proxy ')
   echo "$sources" | grep -E " $2 " | sort -u | while read -r uri suite _; do
-    echo "deb $([ ! -f $keyring ] || echo "[signed-by=$keyring]") $uri $suite main"
+    echo "deb $signed $uri $suite main"
   done >"$work/$1.list"
   # usrmerge would draw in all of perl; the hook merges /usr and usr-is-merged satisfies the dependency.
-  SOURCE_DATE_EPOCH=$(newest "$2") mmdebstrap --quiet --mode=root --variant=minbase --include="$include" \
+  SOURCE_DATE_EPOCH=$(newest "$2") mmdebstrap --quiet --mode=root --variant=minbase ${include:+--include="$include"} \
     --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr --dpkgopt=force-unsafe-io "${options[@]}" \
     --setup-hook='printf "Package: usrmerge\nPin: release *\nPin-Priority: -1\n" > "$1/etc/apt/preferences.d/pair"' \
     --customize-hook='rm "$1/etc/apt/preferences.d/pair"' \
@@ -90,7 +105,8 @@ for tag in old new; do
 done
 IMAGES
 
-rm -rf "$directory"/debian-* "$directory/unfinished"
+rm -rf "$directory/debian-$codename"-* "$directory/unfinished"
 cp -r "$work/layout" "$directory/unfinished"
+echo "$dated" >"$directory/unfinished/dates"
 mv "$directory/unfinished" "$layout"
 echo "$layout"
