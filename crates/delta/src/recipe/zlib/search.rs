@@ -75,6 +75,8 @@ pub(super) struct Searcher {
     pending: bool,
     /// Lazy only: the copy found for the string that begins with that byte.
     held: Copy,
+    /// How many of the strings before `at` are not entered yet.
+    late: usize,
 }
 
 /// A copy from `distance` bytes before; none if it is shorter than [`MIN_COPY`].
@@ -101,6 +103,7 @@ impl Searcher {
             block_at: 0,
             pending: false,
             held: NO_COPY,
+            late: 0,
         }
     }
 
@@ -114,6 +117,7 @@ impl Searcher {
         self.block_at = 0;
         self.pending = false;
         self.held = NO_COPY;
+        self.late = 0;
     }
 
     /// Takes content. Work is done only when the window is full, which is what happens when all content is at hand.
@@ -130,8 +134,9 @@ impl Searcher {
         }
     }
 
-    /// Works up to the end of the content and writes the last block.
-    pub(super) fn finish(&mut self, bits: &mut BitWriter, out: &mut Vec<u8>) {
+    /// Works up to the end of what was written, and ends the block: the last one, or one that may be left out when it is
+    /// empty.
+    pub(super) fn finish(&mut self, last: bool, bits: &mut BitWriter, out: &mut Vec<u8>) {
         self.run(MIN_AHEAD, usize::MAX, bits, out);
         match self.tail {
             Tail::Guarded => {
@@ -151,7 +156,24 @@ impl Searcher {
         if self.pending {
             self.block.literal(self.window.byte(self.at - 1), self.taken());
         }
-        self.flush(self.at, true, bits, out);
+        if last || !self.block.is_empty() {
+            self.flush(self.at, last, bits, out);
+        }
+        self.pending = false;
+        self.held = NO_COPY;
+        // Their third byte was missing until now.
+        self.late = self.at.min(MIN_COPY - 1);
+    }
+
+    /// Forgets which strings were entered, and enters all that can still be reached; only after [`finish`](Self::finish).
+    pub(super) fn enter_again(&mut self) {
+        let kept = self.end.min(HALF);
+        self.window.move_to_start(self.end - kept, self.end);
+        self.chains.clear();
+        self.at = kept;
+        self.end = kept;
+        self.block_at = kept as isize;
+        self.enter_all(0, kept);
     }
 
     fn slide(&mut self) {
@@ -177,6 +199,8 @@ impl Searcher {
 
     /// Works as long as at least `ahead` bytes are left and the place of work is before `stop`.
     fn run(&mut self, ahead: usize, stop: usize, bits: &mut BitWriter, out: &mut Vec<u8>) {
+        let late = std::mem::take(&mut self.late);
+        self.enter_all(self.at - late, self.at);
         let stop = stop.min((self.end + 1).saturating_sub(ahead));
         while self.at < stop {
             let full = if self.greedy { self.greedy_block(stop) } else { self.lazy_block(stop) };
@@ -197,7 +221,7 @@ impl Searcher {
                 self.block.literal(self.window.byte(at), at as isize - self.block_at)
             } else {
                 self.at = at + copy.len;
-                if copy.len <= self.limits.lazy {
+                if copy.len <= self.limits.lazy && self.end - self.at >= MIN_COPY {
                     self.enter_all(at + 1, self.at);
                 }
                 self.block.copy(copy.len, copy.distance, at as isize - self.block_at)

@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::io::Read;
+
+use proptest::prelude::*;
+
 use super::*;
-use crate::recipe::vectors;
+use crate::recipe::vectors::{self, Vector};
 
 /// Header, body and trailer of a gzip member.
 fn gzip(header: [u8; 2], content: &[u8], body: &[u8]) -> Vec<u8> {
@@ -26,34 +30,144 @@ fn flags(level: u8) -> u8 {
     }
 }
 
+/// Fails unless `encoder` makes the body of every vector, with another cut into calls for each.
+fn check<'a>(
+    vectors: impl IntoIterator<Item = &'a Vector>,
+    header: impl Fn(u8) -> [u8; 2],
+    encoder: impl Fn(&Vector) -> (Variant, u8),
+) {
+    for (vector, piece) in vectors.into_iter().zip([usize::MAX, 0x8000, 7777, 0x1_0000].into_iter().cycle()) {
+        let (variant, level) = encoder(vector);
+        let content = vector.content();
+        if level == 0 && content.len() > MAX_STORED {
+            // How large stored blocks are depends on the room for output that each call had.
+            continue;
+        }
+        let mut encoder = Encoder::new(variant, level).unwrap();
+        let body = vectors::encode(&mut encoder, &content, piece);
+        vector.assert_is(&gzip(header(level), &content, &body));
+    }
+}
+
+/// The value of an option in a list with commas.
+fn option(vector: &Vector, name: &str) -> Option<u8> {
+    vector.options.split(',').find_map(|option| option.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+}
+
 #[test]
 fn gnu_gzip_is_exact() {
-    for vector in vectors::family("gnu-gzip") {
-        let level = vector.options.strip_prefix("-n -").unwrap().parse().unwrap();
-        let content = vector.content();
-        let mut encoder = Encoder::new(Variant::Gzip, level).unwrap();
-        for piece in [usize::MAX, 0x8000, 7777] {
-            encoder.reset();
-            let body = vectors::encode(&mut encoder, &content, piece);
-            vector.assert_is(&gzip([flags(level), 3], &content, &body));
-        }
-    }
+    let family = vectors::family("gnu-gzip");
+    check(
+        &family,
+        |level| [flags(level), 3],
+        |vector| (Variant::Gzip, vector.options.strip_prefix("-n -").unwrap().parse().unwrap()),
+    );
 }
 
 #[test]
 fn zlib_is_exact() {
-    for vector in vectors::family("zlib") {
-        let option = |name| {
-            let mut options = vector.options.split(',');
-            options.find_map(|option| option.strip_prefix(name)).map(|value| value.parse().unwrap())
-        };
-        let (level, mem_level) = (option("level=").unwrap(), option("memLevel=").unwrap());
-        if level == 0 {
-            continue;
+    check(
+        &vectors::family("zlib"),
+        |level| [flags(level), 3],
+        |vector| {
+            let mem_level = option(vector, "memLevel").unwrap();
+            (Variant::Zlib { mem_level }, option(vector, "level").unwrap())
+        },
+    );
+}
+
+#[test]
+fn users_of_zlib_are_exact() {
+    let zlib = Variant::Zlib { mem_level: 8 };
+    check(
+        &vectors::family("python-gzipfile"),
+        |level| [if level == 0 { 0 } else { flags(level) }, 0xff],
+        |vector| (zlib, option(vector, "level").unwrap()),
+    );
+    check(
+        &vectors::family("libarchive"),
+        |level| [flags(level), 3],
+        |vector| (zlib, option(vector, "level").unwrap_or(6)),
+    );
+}
+
+#[test]
+fn pigz_is_exact() {
+    check(
+        &vectors::family("pigz"),
+        |level| [flags(level), 3],
+        |vector| {
+            let (threads, level) = vector.options.strip_prefix("-n -p").unwrap().split_once(" -").unwrap();
+            (Variant::Pigz { parallel: threads != "1" }, level.parse().unwrap())
+        },
+    );
+}
+
+#[test]
+fn only_real_levels_exist() {
+    assert!(Encoder::new(Variant::Gzip, 0).is_none());
+    assert!(Encoder::new(Variant::Gzip, 10).is_none());
+    assert!(Encoder::new(Variant::Zlib { mem_level: 0 }, 6).is_none());
+    assert!(Encoder::new(Variant::Zlib { mem_level: 10 }, 6).is_none());
+    assert!(Encoder::new(Variant::Pigz { parallel: true }, 0).is_none());
+}
+
+/// Content that leads to the edges: pieces of literals, of runs, and copies from near and far.
+fn content() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..2000).prop_map(Piece::Literals),
+        (any::<u8>(), 0..70_000_usize).prop_map(|(byte, len)| Piece::Run(byte, len)),
+        (prop_oneof![1..50_000_usize, 32_500..32_512_usize], 3..600_usize)
+            .prop_map(|(back, len)| Piece::Copy(back, len)),
+    ];
+    prop::collection::vec(piece, 0..12).prop_map(|pieces| {
+        let mut content = Vec::new();
+        for piece in pieces {
+            match piece {
+                Piece::Literals(bytes) => content.extend(bytes),
+                Piece::Run(byte, len) => content.resize(content.len() + len, byte),
+                Piece::Copy(back, len) => {
+                    let from = content.len().saturating_sub(back);
+                    content.extend_from_within(from..content.len().min(from + len));
+                }
+            }
         }
-        let content = vector.content();
-        let mut encoder = Encoder::new(Variant::Zlib { mem_level }, level).unwrap();
+        content
+    })
+}
+
+#[derive(Clone, Debug)]
+enum Piece {
+    Literals(Vec<u8>),
+    Run(u8, usize),
+    Copy(usize, usize),
+}
+
+fn variant() -> impl Strategy<Value = (Variant, u8)> {
+    let variant = prop_oneof![
+        Just(Variant::Gzip),
+        (1..=9_u8).prop_map(|mem_level| Variant::Zlib { mem_level }),
+        any::<bool>().prop_map(|parallel| Variant::Pigz { parallel }),
+    ];
+    (variant, 1..=9_u8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// What is written inflates to the content, and neither the cut into calls nor what an encoder did before matters.
+    #[test]
+    fn output_inflates_and_does_not_depend_on_calls(
+        content in content(),
+        (variant, level) in variant(),
+        piece in 1..100_000_usize,
+    ) {
+        let mut encoder = Encoder::new(variant, level).unwrap();
         let body = vectors::encode(&mut encoder, &content, usize::MAX);
-        vector.assert_is(&gzip([flags(level), 3], &content, &body));
+        let mut inflated = Vec::new();
+        flate2::read::DeflateDecoder::new(&body[..]).read_to_end(&mut inflated).unwrap();
+        prop_assert!(inflated == content);
+        encoder.reset();
+        prop_assert!(vectors::encode(&mut encoder, &content, piece) == body);
     }
 }

@@ -52,6 +52,11 @@ impl Window {
         self.bytes.copy_within(HALF..WINDOW, 0);
     }
 
+    /// Moves bytes to place 0.
+    pub(super) fn move_to_start(&mut self, from: usize, to: usize) {
+        self.bytes.copy_within(from..to, 0);
+    }
+
     pub(super) fn slice(&self, from: usize, to: usize) -> &[u8] {
         &self.bytes[from..to]
     }
