@@ -8,18 +8,19 @@ use super::bits::BitWriter;
 use super::tree::{Code, LITLEN_SYMBOLS, MAX_BITS, TreeBuilder, number_by_lengths};
 
 /// The symbol that ends a block.
-const END: usize = 256;
+pub(super) const END: usize = 256;
 
 /// The length symbols, with those for distances below.
 const LENGTH_SYMBOLS: usize = 29;
-const DISTANCE_SYMBOLS: usize = 30;
+pub(super) const DISTANCE_SYMBOLS: usize = 30;
 
 /// Symbols of the code in which the lengths of the other two are written.
-const STEP_SYMBOLS: usize = 19;
+pub(super) const STEP_SYMBOLS: usize = 19;
 const MAX_STEP_BITS: usize = 7;
 
 /// The order in which the lengths of that code are written.
-const STEP_ORDER: [usize; STEP_SYMBOLS] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
+pub(super) const STEP_ORDER: [usize; STEP_SYMBOLS] =
+    [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
 /// The shortest copy.
 pub(super) const MIN_COPY: usize = 3;
@@ -58,6 +59,12 @@ pub(super) struct Block {
     fixed: Codes,
 }
 
+/// A copy, with its length above [`MIN_COPY`] and its distance minus one, as [`Block`] keeps it.
+#[inline(always)]
+pub(super) fn copy_symbol(excess: u8, minus_one: u16) -> u32 {
+    (u32::from(minus_one) + 1) << 16 | u32::from(excess)
+}
+
 /// [`Block::ends_early`] is asked each time this many symbols were added.
 const ASK_EVERY: usize = 0x1000;
 
@@ -92,9 +99,9 @@ impl Block {
         self.litlen[END] = 1;
     }
 
-    /// Whether there is nothing to write.
-    pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
+    /// What was added since the block began.
+    pub(super) fn symbols(&self) -> &[u32] {
+        &self.symbols[..self.count]
     }
 
     /// Adds a literal and says whether the block is full; `taken` are the bytes of content since its start.
@@ -109,8 +116,9 @@ impl Block {
     pub(super) fn copy(&mut self, len: usize, distance: usize, taken: isize) -> bool {
         let excess = (len - MIN_COPY) as u8;
         self.litlen[END + 1 + usize::from(SYMBOL_OF_LENGTH[usize::from(excess)])] += 1;
-        self.distance[symbol_of_distance(distance as u16 - 1)] += 1;
-        self.push((distance as u32) << 16 | u32::from(excess), taken)
+        let minus_one = distance as u16 - 1;
+        self.distance[symbol_of_distance(minus_one)] += 1;
+        self.push(copy_symbol(excess, minus_one), taken)
     }
 
     #[inline(always)]
@@ -155,12 +163,12 @@ impl Block {
             Some(content) => store(content, last, bits, out),
             None if fixed <= dynamic => {
                 bits.put(header(FIXED), 3, out);
-                write(&self.symbols[..self.count], &self.fixed, bits, out);
+                write(self.symbols(), &self.fixed, bits, out);
             }
             None => {
                 bits.put(header(DYNAMIC), 3, out);
                 table.write(litlen, distance, bits, out);
-                write(&self.symbols[..self.count], &self.codes, bits, out);
+                write(self.symbols(), &self.codes, bits, out);
             }
         }
         if last {
@@ -231,9 +239,9 @@ struct Step {
     extra_bits: u32,
 }
 
-const REPEAT: usize = 16;
-const FEW_ZEROS: usize = 17;
-const MANY_ZEROS: usize = 18;
+pub(super) const REPEAT: usize = 16;
+pub(super) const FEW_ZEROS: usize = 17;
+pub(super) const MANY_ZEROS: usize = 18;
 
 impl Table {
     fn new(builder: &mut TreeBuilder, litlen: &[Code], distance: &[Code]) -> Self {
@@ -307,9 +315,9 @@ fn push_run(length: usize, mut count: usize, steps: &mut Vec<Step>) {
 
 /// A symbol that stands for a range of values: the first of them, and how many extra bits choose one.
 #[derive(Clone, Copy, Debug)]
-struct Range {
-    first: u16,
-    extra_bits: u8,
+pub(super) struct Range {
+    pub(super) first: u16,
+    pub(super) extra_bits: u8,
 }
 
 impl Range {
@@ -326,10 +334,10 @@ impl Range {
 }
 
 /// The lengths, minus [`MIN_COPY`], behind the symbols from 257 on.
-const LENGTHS: [Range; LENGTH_SYMBOLS] = lengths();
+pub(super) const LENGTHS: [Range; LENGTH_SYMBOLS] = lengths();
 
 /// The distances, minus one.
-const DISTANCES: [Range; DISTANCE_SYMBOLS] = distances();
+pub(super) const DISTANCES: [Range; DISTANCE_SYMBOLS] = distances();
 
 /// The length symbol, counted from 257, for every length minus [`MIN_COPY`].
 static SYMBOL_OF_LENGTH: [u8; 256] = symbol_of_length();
@@ -384,16 +392,21 @@ const fn symbol_of_length() -> [u8; 256] {
     symbols
 }
 
+/// The length of a literal's or a length's code in fixed blocks.
+pub(super) fn fixed_len(symbol: usize) -> u8 {
+    match symbol {
+        144..=255 => 9,
+        256..=279 => 7,
+        _ => 8,
+    }
+}
+
 /// The codes of fixed blocks (RFC 1951, section 3.2.6).
 fn fixed_codes() -> Codes {
     // Two length symbols that never occur have codes too, and they are the last of theirs.
     let mut litlen = [Code::default(); LITLEN_SYMBOLS + 2];
     for (symbol, code) in litlen.iter_mut().enumerate() {
-        code.len = match symbol {
-            144..=255 => 9,
-            256..=279 => 7,
-            _ => 8,
-        };
+        code.len = fixed_len(symbol);
     }
     number_by_lengths(&mut litlen);
     let mut distance = [Code { bits: 0, len: 5 }; DISTANCE_SYMBOLS];

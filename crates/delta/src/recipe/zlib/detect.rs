@@ -1,6 +1,7 @@
 //! Which encoder of the family wrote a deflate body.
 
-use super::{Encode, Encoder, PIGZ_BLOCK, Variant};
+use super::search::Searcher;
+use super::{Encode, Encoder, MEM_LEVEL, PIGZ_BLOCK, Variant, prefix};
 
 /// How much content a candidate is given before what it wrote is compared. It writes nothing for less than a full
 /// window.
@@ -24,12 +25,18 @@ const VARIANTS: [Variant; 5] = [
 /// The levels, the likeliest first.
 const LEVELS: [u8; 10] = [6, 9, 1, 5, 4, 7, 8, 3, 2, 0];
 
+/// How much content tells the levels apart: few members begin with so much that all levels treat alike.
+const PROBE: usize = 8 << 10;
+
 /// Finds the encoder of deflate bodies; kept for many of them, because encoders are used again and because the members
 /// of a layer tend to come from one hand.
 #[derive(Debug, Default)]
 pub(crate) struct Detector {
-    /// Encoders that were needed so far; the last one that was right comes first.
+    /// Encoders that were needed so far.
     encoders: Vec<(Variant, u8, Encoder)>,
+    /// What was found last.
+    last: Option<(Variant, u8)>,
+    probes: Vec<Probe>,
     written: Vec<u8>,
 }
 
@@ -39,17 +46,44 @@ impl Detector {
     /// `hint` is the XFL byte of a gzip header, if there is one; it says what is tried first, never what is left out.
     /// Where several candidates write the same, it is chance which of them is given.
     pub(crate) fn detect(&mut self, body: &[u8], content: &[u8], hint: Option<u8>) -> Option<(Variant, u8)> {
-        let last = self.encoders.first().map(|&(variant, level, _)| (variant, level));
-        let last = last.filter(|&(_, level)| hint.is_none_or(|hint| agrees(hint, level)));
-        let others = candidates(hint).filter(|&candidate| Some(candidate) != last);
-        let found = last.into_iter().chain(others).find(|&(variant, level)| {
-            // Up to its first block, pigz is zlib.
-            let same = matches!(variant, Variant::Pigz { .. }) && content.len() <= PIGZ_BLOCK;
-            !same && self.writes(variant, level, body, content)
-        })?;
-        let place = self.encoders.iter().position(|&(variant, level, _)| (variant, level) == found)?;
-        self.encoders.swap(0, place);
+        let last = self.last.filter(|&(_, level)| hint.is_none_or(|hint| agrees(hint, level)));
+        let found = match last.filter(|&(variant, level)| self.writes(variant, level, body, content)) {
+            Some(last) => last,
+            None => {
+                let start = &content[..content.len().min(PROBE)];
+                let symbols = prefix::symbols(body, start.len());
+                self.probes.iter_mut().for_each(|probe| probe.verdict = None);
+                candidates(hint).find(|&(variant, level)| {
+                    // Up to its first block, pigz is zlib.
+                    let other = !matches!(variant, Variant::Pigz { .. }) || content.len() > PIGZ_BLOCK;
+                    other
+                        && Some((variant, level)) != last
+                        && self.begins(variant, level, start, &symbols)
+                        && self.writes(variant, level, body, content)
+                })?
+            }
+        };
+        self.last = Some(found);
         Some(found)
+    }
+
+    /// Whether an encoder can have made these symbols, the first of a body, of content with this start.
+    fn begins(&mut self, variant: Variant, level: u8, start: &[u8], symbols: &[u32]) -> bool {
+        if level == 0 {
+            return symbols.is_empty();
+        }
+        // GNU gzip and pigz begin like zlib at its default.
+        let mem_level = if let Variant::Zlib { mem_level } = variant { mem_level } else { MEM_LEVEL };
+        let key = (mem_level, level);
+        let place = self.probes.iter().position(|probe| probe.key == key).unwrap_or_else(|| {
+            self.probes.push(Probe { key, searcher: super::zlib(mem_level, level), verdict: None });
+            self.probes.len() - 1
+        });
+        let Probe { searcher, verdict, .. } = &mut self.probes[place];
+        *verdict.get_or_insert_with(|| {
+            searcher.reset();
+            searcher.first_symbols(start).iter().zip(symbols).all(|(a, b)| a == b)
+        })
     }
 
     /// Whether an encoder writes `body`; it is stopped at the first byte that differs.
@@ -78,6 +112,16 @@ impl Detector {
         encoder.finish(&mut self.written);
         rest == self.written
     }
+}
+
+/// What an encoder makes of the start of a member, to leave it out early.
+#[derive(Debug)]
+struct Probe {
+    /// Memory level and level of zlib.
+    key: (u8, u8),
+    searcher: Searcher,
+    /// Whether it begins as the member at hand does, once that is known.
+    verdict: Option<bool>,
 }
 
 /// Every variant at every level, in the order in which they are tried: the levels that agree with the hint first.

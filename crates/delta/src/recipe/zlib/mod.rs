@@ -8,6 +8,7 @@
 mod bits;
 mod block;
 mod detect;
+mod prefix;
 mod search;
 mod tree;
 mod window;

@@ -156,7 +156,7 @@ impl Searcher {
         if self.pending {
             self.block.literal(self.window.byte(self.at - 1), self.taken());
         }
-        if last || !self.block.is_empty() {
+        if last || !self.block.symbols().is_empty() {
             self.flush(self.at, last, bits, out);
         }
         self.pending = false;
@@ -174,6 +174,16 @@ impl Searcher {
         self.end = kept;
         self.block_at = kept as isize;
         self.enter_all(0, kept);
+    }
+
+    /// The first symbols of content that begins with `start`, which the window holds and whose symbols one block holds.
+    /// Nothing is written; afterwards comes a [`reset`](Self::reset).
+    pub(super) fn first_symbols(&mut self, start: &[u8]) -> &[u32] {
+        self.window.put(0, start);
+        self.end = start.len();
+        let stop = (self.end + 1).saturating_sub(MIN_AHEAD);
+        let _full = if self.greedy { self.greedy_block(stop) } else { self.lazy_block(stop) };
+        self.block.symbols()
     }
 
     fn slide(&mut self) {
