@@ -7,7 +7,7 @@
 
 mod bits;
 mod block;
-mod detect;
+pub(crate) mod detect;
 mod prefix;
 mod search;
 mod tree;
