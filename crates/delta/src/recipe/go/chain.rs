@@ -1,8 +1,12 @@
 //! Levels 2 to 9: hash chains over a window of 64 KiB that slides by half of it.
 //!
 //! How far a match reaches depends on where the window happens to be: up to 32768 bytes, but never to what has slid
-//! out. With it goes what a block may be stored from. So the window here slides where Go's does when it is given the
-//! whole content at once.
+//! out. Nor can a block be stored whose beginning has slid out. So the window here slides where Go's does.
+//!
+//! In Go that depends, in one rare case, on how the content is cut into calls of `Write`: when a match ends exactly
+//! [`AHEAD`] bytes before the end of the window, a call has ended within those bytes, and the next match is one that the
+//! slide would put out of reach. Here it is as if there had been one call. (Writing tar archives as Go's archive/tar
+//! does, a header, a piece of a file or its padding at a time, made no difference in half a gigabyte.)
 
 use super::block::BlockWriter;
 use super::search::{HASH_FACTOR, SLACK, bytes_at, common};

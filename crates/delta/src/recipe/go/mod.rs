@@ -34,7 +34,8 @@ mod symbols;
 mod tests;
 mod whole;
 
-/// Writes what a `flate.Writer` of Go 1.19 to 1.26 writes.
+/// Writes what a `flate.Writer` of Go 1.19 to 1.26 writes for a stream that it is given in one call of `Write`; more calls
+/// make a difference in Go only as `chain` says.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     method: Method,

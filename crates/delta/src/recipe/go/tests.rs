@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use deltaport_oci::Digest;
 use flate2::read::DeflateDecoder;
 use proptest::prelude::*;
 
@@ -50,9 +51,6 @@ fn outputs_are_those_of_go() {
     }
 }
 
-/// The levels of Go, with each way to compress among them.
-const LEVELS: [i32; 12] = [-2, -1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
-
 fn deflate(level: i32, content: &[u8], piece: usize) -> Vec<u8> {
     encode(&mut Encoder::new(level).unwrap(), content, piece)
 }
@@ -87,20 +85,72 @@ fn cuts_do_not_matter() {
     }
 }
 
-/// Content without any match and with nothing but one, of all lengths at which something changes: the first place that
-/// can be searched, the last block of level 1, the search that needs enough ahead, full blocks, windows that slide.
-#[test]
-fn every_length_inflates() {
-    let noise: Vec<u8> = (0..200_000_u32).map(|n| (n.wrapping_mul(0x9e37_79b1) >> 23) as u8).collect();
-    let zeros = vec![0; 200_000];
-    let edges = [15, 127, 262, 16_384, 32_768, 65_275, 65_535, 65_536, 98_043, 131_070, 163_840];
-    let lengths = (0..20).chain(edges.iter().flat_map(|edge| edge - 2..edge + 3));
-    for length in lengths {
-        for level in LEVELS {
-            for content in [&noise[..length], &zeros[..length]] {
-                assert_inflates(&deflate(level, content, usize::MAX), content);
-            }
+/// Bytes that look random, each below `of`.
+fn noise(seed: usize, len: usize, of: u64) -> Vec<u8> {
+    let mut state = seed as u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        ((u64::from(state) * of) >> 32) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// What the outputs of a few files do not show: where one decision turns into another.
+fn edges() -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    // Blocks that are as large in one type as in another, the last block of level 1, and the first places that are
+    // searched.
+    for of in [2, 5, 16, 48, 190, 256] {
+        all.extend((0..=300).map(|len| noise(len, len, of)));
+    }
+    // Content that ends where a block is full or the window slides, with no match and with nothing but one.
+    for edge in [16_384, 32_768, 65_275, 65_535, 65_536, 98_043, 131_070] {
+        for len in edge - 2..=edge + 2 {
+            all.extend([noise(len, len, 256), vec![0; len]]);
         }
+    }
+    // A block that begins about where the window will begin when it slides, and had better be stored.
+    for zeros in 16_440..16_456 {
+        all.push([vec![0; zeros], noise(1, 70_000 - zeros, 256)].concat());
+    }
+    // About so many matches that level 1 uses them.
+    for echo in (56..136).step_by(2) {
+        let mut content = noise(echo, 66_000, 64);
+        for at in (1024..content.len() - echo).step_by(1024) {
+            content.copy_within(at - 1024..at - 1024 + echo, at);
+        }
+        all.push(content);
+    }
+    all
+}
+
+/// The SHA-256 of all that Go 1.26.6 writes for [`edges`], without headers and trailers, by level.
+const EDGES: [(i32, &str); 12] = [
+    (-2, "609fd86b673a7f23355e0d60ea9475858fa2be7128ae6b32c2b3393d9332603c"),
+    (-1, "be8be3fff2789bb56af97a804a3d2cfe43d3d500d7ef02dda68e75fa381c270b"),
+    (0, "8a9c0e4fa47664f979ae2051316073624322f7f06ec7ed5cab7de18582d80cd7"),
+    (1, "e4a9884438d395d76936f566366cc4073fe3bc5e996f06c7bcda76ffe93517a2"),
+    (2, "6e94f99ec966beb13287cc5e968b185b114f1f4562fa976bbc99e009d2e514b6"),
+    (3, "245d603b02841d54f59f45b05e312dffc6dc223a112dc005abb2483e2223a322"),
+    (4, "174dffab8d5c0c08d867dad36873dcb75415e5df274c5a117b3723edfcea76c7"),
+    (5, "812419ef518a41376f49d5eb32352ece7faa2ae36fa071f3f7720706905c3288"),
+    (6, "be8be3fff2789bb56af97a804a3d2cfe43d3d500d7ef02dda68e75fa381c270b"),
+    (7, "be8be3fff2789bb56af97a804a3d2cfe43d3d500d7ef02dda68e75fa381c270b"),
+    (8, "94fca41bd3efda134d4fe02c568f28731b124010cf037db07da11159922d1a82"),
+    (9, "94fca41bd3efda134d4fe02c568f28731b124010cf037db07da11159922d1a82"),
+];
+
+#[test]
+fn edges_are_those_of_go() {
+    let contents = edges();
+    for (level, sha256) in EDGES {
+        let mut bodies = Vec::new();
+        for content in &contents {
+            let body = deflate(level, content, usize::MAX);
+            assert_inflates(&body, content);
+            bodies.extend(body);
+        }
+        assert_eq!(Digest::sha256(&bodies).hex(), sha256, "level {level}");
     }
 }
 
@@ -135,7 +185,7 @@ proptest! {
 
     #[test]
     fn what_is_written_inflates(content in content(), piece in 1..100_000_usize) {
-        for level in LEVELS {
+        for (level, _) in EDGES {
             let body = deflate(level, &content, piece);
             assert_inflates(&body, &content);
             prop_assert!(body == deflate(level, &content, usize::MAX), "the cut matters at level {}", level);
