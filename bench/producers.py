@@ -356,7 +356,7 @@ SKOPEO, GO, LIBRARY = {"skopeo": "skopeo"}, {"go": "golang-go"}, "/usr/share/goc
 REGISTRY = {"docker-registry": "docker-registry", **SKOPEO}
 PRODUCERS = {
     "buildah": Producer(buildah, {"buildah": "buildah"}, "buildah push: pgzip, 1 MiB blocks"),
-    "docker": Producer(docker, {"dockerd": "docker.io", **REGISTRY}, "docker build and push: Go compress/gzip, level 6"),
+    "docker": Producer(docker, {"docker": "docker.io", "dockerd": "docker.io", **REGISTRY}, "docker build and push: Go compress/gzip, level 6"),
     "umoci": Producer(umoci, {"umoci": "umoci"}, "umoci repack: pgzip, 256 KiB blocks"),
     "podman": Producer(podman, {"podman": "podman", **REGISTRY}, "podman push: pgzip, 1 MiB blocks"),
     "podman-zstd": Producer(podman, {"podman": "podman", **REGISTRY}, "podman push: klauspost zstd",
