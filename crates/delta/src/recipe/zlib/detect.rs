@@ -14,9 +14,10 @@ const BEST: u8 = 2;
 const FASTEST: u8 = 4;
 
 /// The encoders, the likeliest first for members inside layers: those of Debian's packages are nearly all GNU gzip's.
-const VARIANTS: [Variant; 5] = [
+const VARIANTS: [Variant; 6] = [
     Variant::Gzip,
     Variant::Zlib { mem_level: 8 },
+    Variant::InfoZip,
     Variant::Zlib { mem_level: 9 },
     Variant::Pigz { parallel: true },
     Variant::Pigz { parallel: false },
@@ -72,7 +73,7 @@ impl Detector {
         if level == 0 {
             return symbols.is_empty();
         }
-        // GNU gzip and pigz begin like zlib at its default.
+        // All others begin like zlib at its default.
         let mem_level = if let Variant::Zlib { mem_level } = variant { mem_level } else { MEM_LEVEL };
         let key = (mem_level, level);
         let place = self.probes.iter().position(|probe| probe.key == key).unwrap_or_else(|| {

@@ -1,4 +1,4 @@
-//! zlib, GNU gzip and pigz: raw deflate bodies as the family of Jean-loup Gailly's encoder writes them.
+//! zlib, GNU gzip, Info-ZIP and pigz: raw deflate bodies as the family of Jean-loup Gailly's encoder writes them.
 //!
 //! All of them look for copies in the same way and build the same trees. They differ in a few numbers, in where a block
 //! ends and in what happens at the end of the content.
@@ -24,8 +24,10 @@ use super::Encode;
 /// An encoder of the family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Variant {
-    /// GNU gzip 1.4 and later, and Info-ZIP's zip, levels 1 to 9.
+    /// GNU gzip 1.4 and later, levels 1 to 9.
     Gzip,
+    /// Info-ZIP's zip 3.0, levels 1 to 9: GNU gzip's blocks, but zlib's way to the end of the content.
+    InfoZip,
     /// zlib 1.2.11 and later, levels 0 to 9 (from 1.2.5 on, levels 1 to 9 wrote the same). `mem_level` is the parameter
     /// of `deflateInit2`, 1 to 9; nearly everyone takes 8.
     Zlib {
@@ -44,6 +46,9 @@ pub(crate) enum Variant {
 /// zlib is told of the content piece by piece, and the pieces can shift where it slides its window, by one byte, and so
 /// lose a copy that reaches back exactly as far as copies may. At level 0 they decide where blocks end. What is written
 /// here is what one call with all content and room for all output gives.
+///
+/// GNU gzip looks behind the end of a file, where it may see what is left of an earlier file of the same call. Here there
+/// is never an earlier file. None of 23,800 files from Debian packages, which are compressed many in one call, needed one.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     method: Method,
@@ -76,7 +81,8 @@ impl Encoder {
     pub(crate) fn new(variant: Variant, level: u8) -> Option<Self> {
         let method = match (variant, level) {
             (Variant::Zlib { mem_level: 1..=9 }, 0) => Method::Store(Vec::with_capacity(MAX_STORED)),
-            (Variant::Gzip, 1..=9) => Method::Deflate(gzip(level)),
+            (Variant::Gzip, 1..=9) => Method::Deflate(gzip(level, Tail::Open)),
+            (Variant::InfoZip, 1..=9) => Method::Deflate(gzip(level, Tail::Guarded)),
             (Variant::Zlib { mem_level: mem_level @ 1..=9 }, 1..=9) => {
                 Method::Deflate(zlib(mem_level, level))
             }
@@ -102,9 +108,9 @@ impl Encoder {
     }
 }
 
-fn gzip(level: u8) -> Searcher {
+fn gzip(level: u8, tail: Tail) -> Searcher {
     // Level 3 is the first that guesses when a block should end.
-    Searcher::new(level, 15, Block::new(0x7fff, level > 2), Tail::Open)
+    Searcher::new(level, 15, Block::new(0x7fff, level > 2), tail)
 }
 
 fn zlib(mem_level: u8, level: u8) -> Searcher {

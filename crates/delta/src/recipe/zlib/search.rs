@@ -1,8 +1,8 @@
 //! From content to symbols: which copies are looked for, and which of them are taken.
 //!
 //! The two strategies and their limits are those of `deflate.c` (zlib, zlib licence): the fast levels take the first
-//! copy that they find, the others look one byte further for a longer one. GNU gzip uses the same with three differences,
-//! of which only the facts are taken from there; see [`Tail`].
+//! copy that they find, the others look one byte further for a longer one. GNU gzip only differs at the end of the content,
+//! see [`Tail`]; nothing but these facts is taken from there.
 
 use super::bits::BitWriter;
 use super::block::{Block, MIN_COPY};

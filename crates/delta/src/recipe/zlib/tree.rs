@@ -209,3 +209,43 @@ pub(super) fn number_by_lengths(codes: &mut [Code]) {
     }
     number(&counts, codes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lengths(frequencies: &[u16], max_len: usize) -> (usize, Vec<u8>) {
+        let mut codes = vec![Code::default(); frequencies.len()];
+        let used = TreeBuilder::new().build(frequencies, max_len, &mut codes);
+        (used, codes.iter().map(|code| code.len).collect())
+    }
+
+    #[test]
+    fn there_are_always_two_codes() {
+        assert_eq!(lengths(&[0, 0, 0, 0, 0], 15), (2, vec![1, 1, 0, 0, 0]));
+        assert_eq!(lengths(&[9, 0, 0, 0, 0], 15), (2, vec![1, 1, 0, 0, 0]));
+        assert_eq!(lengths(&[0, 9, 0, 0, 0], 15), (3, vec![0, 1, 1, 0, 0]));
+        assert_eq!(lengths(&[0, 0, 9, 0, 0], 15), (3, vec![1, 0, 1, 0, 0]));
+        assert_eq!(lengths(&[0, 0, 0, 0, 9], 15), (5, vec![1, 0, 0, 0, 1]));
+    }
+
+    /// Frequencies like these want the longest code that is possible.
+    #[test]
+    fn no_code_is_longer_than_allowed() {
+        let mut frequencies = vec![1_u16, 1];
+        while frequencies.len() < 22 {
+            frequencies.push(frequencies.iter().rev().take(2).sum());
+        }
+        for max_len in [5, 7, 15] {
+            let (used, lengths) = lengths(&frequencies, max_len);
+            assert_eq!(used, frequencies.len());
+            assert_eq!(lengths.iter().max(), Some(&(max_len as u8)));
+            assert!(lengths.is_sorted_by(|rare, frequent| rare >= frequent));
+            // Every pattern is used.
+            assert_eq!(
+                lengths.iter().map(|len| 1 << (max_len - usize::from(*len))).sum::<usize>(),
+                1 << max_len
+            );
+        }
+    }
+}
