@@ -24,17 +24,18 @@ use super::Encode;
 /// An encoder of the family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Variant {
-    /// GNU gzip 1.4 and later, levels 1 to 9.
+    /// GNU gzip, levels 1 to 9; checked against 1.12.
     Gzip,
     /// Info-ZIP's zip 3.0, levels 1 to 9: GNU gzip's blocks, but zlib's way to the end of the content.
     InfoZip,
-    /// zlib 1.2.11 and later, levels 0 to 9 (from 1.2.5 on, levels 1 to 9 wrote the same). `mem_level` is the parameter
-    /// of `deflateInit2`, 1 to 9; nearly everyone takes 8.
+    /// zlib, levels 0 to 9, with the default strategy; checked against 1.2.13. `mem_level` is the parameter of
+    /// `deflateInit2`, 1 to 9; nearly everyone takes 8.
     Zlib {
         /// How much memory the hash and the symbols of a block may take.
         mem_level: u8,
     },
-    /// pigz 2.3 and later with blocks of 128 KiB, levels 1 to 9. From level 4 on the number of threads changes nothing.
+    /// pigz with blocks of 128 KiB, levels 1 to 9; checked against 2.6. From level 4 on, no difference between one
+    /// thread and several was ever seen.
     Pigz {
         /// Whether there was more than one thread.
         parallel: bool,
