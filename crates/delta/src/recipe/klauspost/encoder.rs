@@ -1,6 +1,7 @@
 //! How content is cut into blocks.
 
 use super::block::{BlockWriter, MAX_STORED};
+use super::lazy::Lazy;
 use super::quick::Quick;
 use super::tokens::Tokens;
 use super::{Behaviour, Group, Level, Method};
@@ -12,6 +13,9 @@ const TOO_SHORT_TO_MATCH: usize = 127;
 /// What is left at a flush and not longer than this is stored, in bytes.
 const TOO_SHORT_FOR_CODES: usize = 32;
 
+/// How much is coded at once without matches, in bytes.
+const HUFFMAN_ONLY_BLOCK: usize = 32 << 10;
+
 /// Writes a raw deflate stream, as the writers of `flate` and `gzip` do.
 #[derive(Debug)]
 pub(crate) struct Encoder {
@@ -21,17 +25,24 @@ pub(crate) struct Encoder {
 
 #[derive(Debug)]
 enum State {
-    Quick { quick: Quick, tokens: Tokens, pending: Pending },
+    Stored(Pending),
+    HuffmanOnly(Pending),
+    Lazy(Box<Lazy>),
+    Quick { quick: Quick, tokens: Box<Tokens>, pending: Pending },
 }
 
 impl Encoder {
     pub(crate) fn new(group: Group, level: Level) -> Self {
         let behaviour = Behaviour::of(group, level);
         let (state, penalty) = match behaviour.method {
-            Method::Quick(kind) => {
-                let (quick, tokens) = (Quick::new(kind), Tokens::with_capacity(MAX_STORED));
+            // No block of codes is ever written.
+            Method::Stored => (State::Stored(Pending::new(MAX_STORED)), 0),
+            Method::HuffmanOnly => (State::HuffmanOnly(Pending::new(HUFFMAN_ONLY_BLOCK)), 10),
+            Method::Quick(kind, pieces) => {
+                let (quick, tokens) = (Quick::new(kind), Box::new(Tokens::new(pieces, MAX_STORED)));
                 (State::Quick { quick, tokens, pending: Pending::new(MAX_STORED) }, 7)
             }
+            Method::Lazy(effort) => (State::Lazy(Box::new(Lazy::new(effort))), 8),
         };
         Self { blocks: BlockWriter::new(behaviour.listing, penalty), state }
     }
@@ -40,6 +51,8 @@ impl Encoder {
     pub(super) fn restart(&mut self, dictionary: &[u8]) {
         self.blocks.restart();
         match &mut self.state {
+            State::Stored(pending) | State::HuffmanOnly(pending) => pending.bytes.clear(),
+            State::Lazy(lazy) => lazy.restart(dictionary),
             State::Quick { quick, tokens, pending } => {
                 pending.bytes.clear();
                 quick.forget();
@@ -58,6 +71,19 @@ impl Encoder {
     fn write_rest(&mut self, out: &mut Vec<u8>) {
         let blocks = &mut self.blocks;
         match &mut self.state {
+            State::Stored(pending) => {
+                if !pending.bytes.is_empty() {
+                    blocks.stored(&pending.bytes, out);
+                }
+                pending.bytes.clear();
+            }
+            State::HuffmanOnly(pending) => {
+                if !pending.bytes.is_empty() {
+                    blocks.literals(&pending.bytes, true, out);
+                }
+                pending.bytes.clear();
+            }
+            State::Lazy(lazy) => lazy.flush(blocks, out),
             State::Quick { quick, tokens, pending } => {
                 let block = &pending.bytes[..];
                 if block.len() > TOO_SHORT_TO_MATCH {
@@ -80,6 +106,9 @@ impl Encode for Encoder {
     fn write(&mut self, content: &[u8], out: &mut Vec<u8>) {
         let blocks = &mut self.blocks;
         match &mut self.state {
+            State::Stored(pending) => pending.push(content, |block| blocks.stored(block, out)),
+            State::HuffmanOnly(pending) => pending.push(content, |block| blocks.literals(block, false, out)),
+            State::Lazy(lazy) => lazy.write(content, blocks, out),
             State::Quick { quick, tokens, pending } => {
                 pending.push(content, |block| quick_block(quick, tokens, blocks, block, false, out));
             }

@@ -9,7 +9,7 @@ use super::symbols::{
 ///
 /// A literal is its value. A copy has the highest bit set, and from the lowest bit on: the distance minus one (15
 /// bits), the length minus 3 (8 bits), the distance symbol (5 bits).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token(u32);
 
 impl Token {
@@ -40,9 +40,19 @@ impl Token {
     }
 }
 
+/// How a match that is too long for one copy is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pieces {
+    /// Into the longest copies, as long as what remains is one.
+    Longest,
+    /// Into copies of 255 bytes, as long as what remains is too long.
+    Of255,
+}
+
 /// The tokens of a block, and how often each symbol occurs in them.
 #[derive(Debug)]
 pub(super) struct Tokens {
+    pieces: Pieces,
     list: Vec<Token>,
     litlen: [u32; LITLEN_SYMBOLS],
     distance: [u32; DISTANCE_SYMBOLS],
@@ -50,8 +60,13 @@ pub(super) struct Tokens {
 
 impl Tokens {
     /// No tokens yet, and room for `most`.
-    pub(super) fn with_capacity(most: usize) -> Self {
-        Self { list: Vec::with_capacity(most), litlen: [0; LITLEN_SYMBOLS], distance: [0; DISTANCE_SYMBOLS] }
+    pub(super) fn new(pieces: Pieces, most: usize) -> Self {
+        Self {
+            pieces,
+            list: Vec::with_capacity(most),
+            litlen: [0; LITLEN_SYMBOLS],
+            distance: [0; DISTANCE_SYMBOLS],
+        }
     }
 
     pub(super) fn clear(&mut self) {
@@ -110,7 +125,8 @@ impl Tokens {
     #[inline(always)]
     pub(super) fn long_copy(&mut self, mut length: usize, distance: usize) {
         while length > MAX_COPY {
-            let piece = if length > MAX_COPY + MIN_COPY { MAX_COPY } else { MAX_COPY - MIN_COPY };
+            let longest = self.pieces == Pieces::Longest && length > MAX_COPY + MIN_COPY;
+            let piece = if longest { MAX_COPY } else { MAX_COPY - MIN_COPY };
             self.copy(piece, distance);
             length -= piece;
         }

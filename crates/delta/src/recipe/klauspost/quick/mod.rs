@@ -2,7 +2,16 @@
 //!
 //! Source of the algorithms: klauspost/compress, `flate` (BSD-3-Clause), which has them from Snappy.
 
+pub(super) mod hash;
+mod level1;
+mod level2;
+mod level3;
+mod level4;
 mod level5;
+mod level6;
+mod long;
+
+pub(super) use level4::SecondLook;
 
 use super::symbols::WINDOW;
 use super::tokens::Tokens;
@@ -24,11 +33,27 @@ const MAX_BASE: u32 = 1 << 30;
 /// What a table holds for a position: its distance from the start of the content, more or less. 0 is nowhere.
 type Stamp = u32;
 
-/// Which matcher.
+/// Which matcher, and what releases changed about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    Level5,
+    Level1(Key),
+    Level2(Key),
+    Level3(Key),
+    Level4(SecondLook),
+    Level5(MayDiffer),
+    Level6(MayDiffer),
 }
+
+/// By how many bytes places are remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Five,
+    Four,
+}
+
+/// How many bytes at the start of a match need not match when it is found by its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MayDiffer(pub(super) usize);
 
 /// The tables of a level.
 trait Matcher: Send + std::fmt::Debug {
@@ -51,7 +76,15 @@ pub(super) struct Quick {
 impl Quick {
     pub(super) fn new(kind: Kind) -> Self {
         let matcher: Box<dyn Matcher> = match kind {
-            Kind::Level5 => Box::new(level5::Level5::new()),
+            Kind::Level1(Key::Four) => Box::new(level1::Level1::<hash::FourOfSnappy>::new()),
+            Kind::Level1(Key::Five) => Box::new(level1::Level1::<hash::Five>::new()),
+            Kind::Level2(Key::Four) => Box::new(level2::Level2::<hash::Four>::new()),
+            Kind::Level2(Key::Five) => Box::new(level2::Level2::<hash::Five>::new()),
+            Kind::Level3(Key::Four) => Box::new(level3::Level3::<hash::Four>::new(level3::Pace::OF_FOUR)),
+            Kind::Level3(Key::Five) => Box::new(level3::Level3::<hash::Five>::new(level3::Pace::OF_FIVE)),
+            Kind::Level4(look) => Box::new(level4::Level4::new(look)),
+            Kind::Level5(may_differ) => Box::new(level5::Level5::new(may_differ)),
+            Kind::Level6(may_differ) => Box::new(level6::Level6::new(may_differ)),
         };
         Self { history: Vec::with_capacity(HISTORY), base: WINDOW as Stamp, matcher }
     }
@@ -106,8 +139,14 @@ impl Text<'_> {
     /// The place that `stamp` means, when a match of `place` may go back to it.
     #[inline(always)]
     fn reach(&self, stamp: Stamp, place: usize) -> Option<usize> {
+        self.reach_up_to(stamp, place, WINDOW - 1)
+    }
+
+    /// The same, but with another largest distance.
+    #[inline(always)]
+    fn reach_up_to(&self, stamp: Stamp, place: usize, most: usize) -> Option<usize> {
         let distance = self.stamp(place).wrapping_sub(stamp) as usize;
-        if distance < WINDOW { place.checked_sub(distance) } else { None }
+        if distance <= most { place.checked_sub(distance) } else { None }
     }
 
     /// The 8 bytes at a place, 0 beyond the end.
@@ -130,6 +169,13 @@ impl Text<'_> {
     #[inline(always)]
     fn candidate(&self, stamp: Stamp, place: usize, word: u32) -> Option<usize> {
         self.reach(stamp, place).filter(|there| self.load32(*there) == word)
+    }
+
+    /// Adds what no match covers at the end of the block as literals, if there was any match.
+    fn push_rest(&self, literals: usize, tokens: &mut Tokens) {
+        if !tokens.is_empty() {
+            tokens.literals(&self.bytes[literals..]);
+        }
     }
 
     /// How many bytes at `here` are those at `there`, which is before it.
@@ -181,20 +227,40 @@ struct Found {
     length: usize,
 }
 
-/// A hash of the lowest 4 bytes, as an index of a table of `2^BITS` entries.
-#[inline(always)]
-fn hash4<const BITS: u32>(bytes: u64) -> usize {
-    ((bytes as u32).wrapping_mul(2_654_435_761) >> (32 - BITS)) as usize
+impl Found {
+    /// A match whose first 4 bytes are known to be the same, with all of its length.
+    #[inline(always)]
+    fn at(text: &Text<'_>, place: usize, from: usize) -> Self {
+        Self { place, from, length: 4 + text.common(place + 4, from + 4) }
+    }
+
+    /// Where its bytes end.
+    #[inline(always)]
+    fn end(self) -> usize {
+        self.place + self.length
+    }
+
+    /// Extends the match backwards as far as no other covers the bytes, which is to `literals`, and adds it to the
+    /// tokens after the literals that remain.
+    #[inline(always)]
+    fn push(mut self, text: &Text<'_>, literals: usize, tokens: &mut Tokens) -> Self {
+        let before = text.common_before(self.place, self.from, literals);
+        self.place -= before;
+        self.from -= before;
+        self.length += before;
+        tokens.literals(&text.bytes[literals..self.place]);
+        tokens.long_copy(self.length, self.place - self.from);
+        self
+    }
 }
 
-/// The same of the lowest 7 bytes.
-#[inline(always)]
-fn hash7<const BITS: u32>(bytes: u64) -> usize {
-    ((bytes << 8).wrapping_mul(58_295_818_150_454_627) >> (64 - BITS)) as usize
+/// Makes all stamps of a table smaller.
+fn age(table: &mut [Stamp], by: Stamp) {
+    table.iter_mut().for_each(|stamp| *stamp = stamp.saturating_sub(by));
 }
 
 /// A table of nothing.
-fn table<T: Copy + Default + std::fmt::Debug, const N: usize>() -> Box<[T; N]> {
+pub(super) fn table<T: Copy + Default + std::fmt::Debug, const N: usize>() -> Box<[T; N]> {
     vec![T::default(); N].into_boxed_slice().try_into().expect("the slice is as long as the array")
 }
 
@@ -215,5 +281,37 @@ impl Pair {
     fn age(&mut self, by: Stamp) {
         self.last = self.last.saturating_sub(by);
         self.before = self.before.saturating_sub(by);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tokens::Pieces;
+    use super::*;
+
+    /// Positions are moved back about every GiB of content; no token may show it.
+    #[test]
+    fn positions_that_are_moved_back_give_the_same_tokens() {
+        let text: Vec<u8> =
+            (0..200_000_u32).flat_map(|n| [n as u8, (n / 7) as u8, (n / 3000) as u8]).collect();
+        let keys = [Key::Four, Key::Five];
+        let kinds =
+            [Kind::Level4(SecondLook::Length), Kind::Level5(MayDiffer(2)), Kind::Level6(MayDiffer(2))];
+        let kinds = kinds.into_iter().chain(keys.map(Kind::Level1)).chain(keys.map(Kind::Level2));
+        for kind in kinds.chain(keys.map(Kind::Level3)) {
+            let tokens_from = |base| {
+                let mut quick = Quick { base, ..Quick::new(kind) };
+                let mut tokens = Tokens::new(Pieces::Longest, text.len());
+                for block in text.chunks(65_535) {
+                    quick.tokenize(block, &mut tokens);
+                }
+                (tokens.list().to_vec(), quick.base)
+            };
+            let (plain, _) = tokens_from(WINDOW as Stamp);
+            // The history slides, which lifts its base above the limit.
+            let (moved, base) = tokens_from(MAX_BASE);
+            assert!(base < MAX_BASE / 2, "{kind:?}: not moved");
+            assert!(moved == plain, "{kind:?}");
+        }
     }
 }

@@ -1,0 +1,100 @@
+//! Level 2: as level 1, but with a larger table in which places inside of matches are remembered.
+
+use std::marker::PhantomData;
+
+use super::super::symbols::WINDOW;
+use super::super::tokens::Tokens;
+use super::hash::Hash;
+use super::{Found, Matcher, Stamp, Text, age, table};
+
+const BITS: u32 = 17;
+
+/// A search skips one more byte for every 32 that had no match.
+const SKIP_LOG: u32 = 5;
+
+#[derive(Debug)]
+pub(super) struct Level2<H> {
+    hash: PhantomData<H>,
+    table: Box<[Stamp; 1 << BITS]>,
+}
+
+impl<H: Hash> Level2<H> {
+    pub(super) fn new() -> Self {
+        Self { hash: PhantomData, table: table() }
+    }
+
+    #[inline(always)]
+    fn insert(&mut self, bytes: u64, stamp: Stamp) -> Stamp {
+        std::mem::replace(&mut self.table[H::of::<BITS>(bytes)], stamp)
+    }
+
+    /// The next match from `place` on, and where the search would have gone on.
+    #[inline(always)]
+    fn search(&mut self, text: &Text<'_>, mut place: usize, literals: usize) -> Option<(Found, usize)> {
+        loop {
+            let next = place + 2 + ((place - literals) >> SKIP_LOG);
+            if next > text.limit() {
+                return None;
+            }
+            let (bytes, next_bytes) = (text.load64(place), text.load64(next));
+            let stamp = self.insert(bytes, text.stamp(place));
+            if let Some(from) = text.candidate(stamp, place, bytes as u32) {
+                self.insert(next_bytes, text.stamp(next));
+                return Some((Found::at(text, place, from), next));
+            }
+            let stamp = self.insert(next_bytes, text.stamp(next));
+            if let Some(from) = text.candidate(stamp, next, next_bytes as u32) {
+                return Some((Found::at(text, next, from), next + 1));
+            }
+            place = next + 1;
+        }
+    }
+
+    /// Remembers every other place of a match, with a gap between threes.
+    #[inline(always)]
+    fn insert_inside(&mut self, text: &Text<'_>, start: usize, end: usize) {
+        for place in (start + 2..end.saturating_sub(5)).step_by(7) {
+            let bytes = text.load64(place);
+            self.insert(bytes, text.stamp(place));
+            self.insert(bytes >> 16, text.stamp(place + 2));
+            // Only 4 bytes are left for this one, and a zero in place of the fifth.
+            self.insert(bytes >> 32, text.stamp(place + 4));
+        }
+    }
+}
+
+impl<H: Hash> Matcher for Level2<H> {
+    fn tokenize(&mut self, text: &Text<'_>, tokens: &mut Tokens) {
+        let mut literals = text.start;
+        let mut place = text.start;
+        'block: while let Some((mut found, next)) = self.search(text, place, literals) {
+            loop {
+                let pushed = found.push(text, literals, tokens);
+                literals = pushed.end();
+                place = literals.max(next + 1);
+                if place >= text.limit() {
+                    if place + pushed.length + H::BYTES < text.bytes.len() {
+                        self.insert(H::load(text, place), text.stamp(place));
+                    }
+                    break 'block;
+                }
+                self.insert_inside(text, place - pushed.length, place);
+                self.insert(text.load64(place - 2), text.stamp(place - 2));
+                self.insert(text.load64(place - 1), text.stamp(place - 1));
+                let bytes = text.load64(place);
+                let stamp = self.insert(bytes, text.stamp(place));
+                let from = text.reach_up_to(stamp, place, WINDOW);
+                match from.filter(|from| text.load32(*from) == bytes as u32) {
+                    Some(from) => found = Found::at(text, place, from),
+                    None => break,
+                }
+            }
+            place += 1;
+        }
+        text.push_rest(literals, tokens);
+    }
+
+    fn age(&mut self, by: Stamp) {
+        age(&mut *self.table, by);
+    }
+}
