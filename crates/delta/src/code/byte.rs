@@ -12,6 +12,12 @@ use super::mixer::{Correction, Mixer};
 /// The histories of the decisions of one nibble in one context; the first byte tells contexts apart.
 type Slot = [History; 16];
 
+/// The distance of a probability from one half, as an opinion beside its logit: it counts less where that is large.
+#[inline]
+fn lean(one: u16) -> i16 {
+    ((i32::from(one) - (1 << 15)) >> 5) as i16
+}
+
 /// A byte that is expected, and a small context that says how much it was right lately.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expected {
@@ -26,7 +32,8 @@ pub(super) const TRUSTS: usize = 256;
 /// What selects the weights beside the bits that are known: below this.
 pub(super) const SELECTORS: usize = 256;
 
-/// Predicts bytes from `N` contexts and `M` expected bytes; `I` is `2 * N + 2 * M + 1`, the number of opinions.
+/// Predicts bytes from `N` contexts and `M` expected bytes; `I`, a multiple of eight, is at least
+/// `2 * N + 2 * M + 1`, the number of opinions.
 #[derive(Debug)]
 pub(super) struct Bytes<const N: usize, const M: usize, const I: usize> {
     states: &'static States,
@@ -45,14 +52,24 @@ pub(super) struct Contexts<const N: usize, const M: usize> {
     pub(super) expected: [Expected; M],
     /// Below [`SELECTORS`].
     pub(super) selector: usize,
-    /// A value that the byte is known not to have.
-    pub(super) excluded: Option<u8>,
+    /// Values that the byte is known not to have.
+    pub(super) excluded: Option<[u8; 2]>,
+}
+
+impl<const N: usize, const M: usize> Contexts<N, M> {
+    /// The last bit of a byte, if the other value of it is excluded.
+    #[inline]
+    fn implied(&self, known: usize, position: usize) -> Option<bool> {
+        let excluded = self.excluded.filter(|_| position == 7)?;
+        let other = excluded.into_iter().find(|other| usize::from(other >> 1) == known & 127)?;
+        Some(other & 1 == 0)
+    }
 }
 
 impl<const N: usize, const M: usize, const I: usize> Bytes<N, M, I> {
     /// `bits`: of the number of slots.
     pub(super) fn new(bits: u32) -> Self {
-        const { assert!(I == 2 * N + 2 * M + 1) };
+        const { assert!(I > 2 * (N + M) && I % 8 == 0) };
         Self {
             states: States::shared(),
             slots: vec![[0; 16]; 1 << bits],
@@ -89,16 +106,17 @@ impl<const N: usize, const M: usize, const I: usize> Bytes<N, M, I> {
         let mut slots = [0; N];
         for position in 0..8_usize {
             if position % 4 == 0 {
-                for (slot, context) in slots.iter_mut().zip(contexts.hashes) {
-                    let nibble = if position == 0 { 0 } else { known as u32 };
-                    *slot = self.find(hash(&[context, nibble]));
-                }
+                let nibble = if position == 0 { 0 } else { known as u32 };
+                let hashes = contexts.hashes.map(|context| hash(&[context, nibble]));
+                // All slots are fetched before the first is looked at, so that the memory is waited for once.
+                let mask = self.slots.len() - 1;
+                let fetched = hashes.map(|hash| self.slots[hash as usize & mask][0]);
+                std::hint::black_box(fetched);
+                slots = hashes.map(|hash| self.find(hash));
             }
             let bit = byte >> (7 - position) & 1 == 1;
-            let ruled_out =
-                contexts.excluded.filter(|out| position == 7 && usize::from(out >> 1) == known & 127);
-            let bit = match ruled_out {
-                Some(excluded) => excluded & 1 == 0,
+            let bit = match contexts.implied(known, position) {
+                Some(implied) => implied,
                 None => self.decide(coder, bit, known, position, &slots, contexts),
             };
             known = known << 1 | usize::from(bit);
@@ -120,13 +138,13 @@ impl<const N: usize, const M: usize, const I: usize> Bytes<N, M, I> {
         // Inside a nibble the decisions are numbered 1..15 in the way of a heap.
         let node =
             if position < 4 { known } else { 1 << (position - 4) | known & ((1 << (position - 4)) - 1) };
-        let mut inputs = [0; I];
+        let mut inputs = [0_i16; I];
         for n in 0..N {
             let history = self.slots[slots[n]][node];
             if history != 0 {
                 let one = self.outcomes[n].probability(history);
-                inputs[2 * n] = stretch(one);
-                inputs[2 * n + 1] = (i32::from(one) - (1 << 15)) >> 5;
+                inputs[2 * n] = stretch(one) as i16;
+                inputs[2 * n + 1] = lean(one);
             }
         }
         let mut agreeing = 0;
@@ -135,8 +153,8 @@ impl<const N: usize, const M: usize, const I: usize> Bytes<N, M, I> {
                 agreeing |= 1 << m;
                 let right = probability(self.right[(m * TRUSTS + expected.trust) * 8 + position]);
                 let sign = if expected.byte >> (7 - position) & 1 == 1 { 1 } else { -1 };
-                inputs[2 * (N + m)] = sign * stretch(right);
-                inputs[2 * (N + m) + 1] = sign * ((i32::from(right) - (1 << 15)) >> 5);
+                inputs[2 * (N + m)] = sign * stretch(right) as i16;
+                inputs[2 * (N + m) + 1] = sign * lean(right);
             }
         }
         inputs[I - 1] = 256;

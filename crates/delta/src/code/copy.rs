@@ -1,115 +1,65 @@
-//! The bytes inside matches: which differ from those that are expected, and by how much.
-//!
-//! Most differences inside a match are addresses that moved: little-endian fields of four bytes (or the low half of
-//! eight) that grew by the same amount as others before them, or that point where others point which moved already.
-//! So the model follows *fields*, which begin at a byte that differs, and keeps the amounts that it expects for each.
+//! The bytes inside matches: which differ from those that are expected, and how.
 
 use super::arith::Coder;
 use super::byte::{Bytes, Contexts, Expected};
 use super::decision::{Decisions, hash};
+use super::field::{Field, Fields, GUESSES, Opinions};
+use super::history::{learn, probability};
+use super::logistic::stretch;
 use super::number::Numbers;
 
-/// How many bytes in a row must be as expected before the rest of a run is one number.
-const STREAK: u32 = 32;
+/// How many bytes in a row must be as expected before the rest of a run is one number. Bytes where a difference is
+/// unlikely cost little time, and the contexts know better than a number where the next difference comes.
+const STREAK: u32 = 400;
+/// The same at the beginning of a match: many matches have no difference at all.
+const FIRST_STREAK: u32 = 32;
 /// Runs are counted in blocks of this many bytes; the last part is coded byte by byte, where contexts know more.
-const BLOCK: usize = 16;
+const BLOCK: usize = 128;
 
-/// Bytes of the expected content that must stand before a piece (as contexts).
+/// Bytes of the expected content that must stand before a stretch (as contexts).
 pub(super) const BEFORE: usize = 8;
-/// Bytes of the expected content that must stand behind a piece.
+/// Bytes of the expected content that must stand behind a stretch.
 pub(super) const BEHIND: usize = 4;
 
-/// The amounts that are kept because they were the last ones.
-const RECENT: usize = 4;
-/// All amounts that may be expected of a field: by exact target, by near target, by its own value, and recent ones.
-const GUESSES: usize = 3 + RECENT;
+/// Below this probability of a difference, in 1/65536, a small table decides alone.
+const PLACID: u16 = 128;
+/// How long that table averages.
+const PLACID_LIMIT: u32 = 1000;
 
-/// How long a field is.
-const FIELD: u32 = 4;
-
-/// The sizes of the tables, as powers of two: 4 MiB, 8 MiB, and two tables of 512 KiB.
+/// The sizes of the tables, as powers of two: 1 MiB, 4 MiB, 256 KiB and 8 MiB.
+const PLACID_BITS: u32 = 18;
 const FLAG_BITS: u32 = 20;
+const RIGHT_BITS: u32 = 16;
 const BYTE_BITS: u32 = 19;
-const TARGET_BITS: u32 = 16;
-
-/// Amounts by a key, with a check; forgets what another key needs the place of.
-#[derive(Debug)]
-struct Amounts {
-    cells: Vec<(u32, u32)>,
-}
-
-impl Amounts {
-    fn new() -> Self {
-        Self { cells: vec![(0, 0); 1 << TARGET_BITS] }
-    }
-
-    #[inline]
-    fn place(key: u32) -> (usize, u32) {
-        let spread = key.wrapping_mul(0x9e37_79b1);
-        ((spread >> (32 - TARGET_BITS)) as usize, key.wrapping_add(1).max(1))
-    }
-
-    #[inline]
-    fn find(&self, key: u32) -> Option<u32> {
-        let (place, check) = Self::place(key);
-        let (found, amount) = self.cells[place];
-        (found == check).then_some(amount)
-    }
-
-    fn put(&mut self, key: u32, amount: u32) {
-        let (place, check) = Self::place(key);
-        self.cells[place] = (check, amount);
-    }
-}
-
-/// How far targets may lie from each other to be near, as a shift.
-const NEAR: u32 = 8;
-
-/// A field and what is expected of it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Field {
-    /// Bytes since its first one; from [`FIELD`] on it is over.
-    age: u32,
-    /// Its expected value.
-    old: u32,
-    /// What is known of its value.
-    new: u32,
-    /// The place that it points to if it is relative to itself, in the old content.
-    target: u32,
-    /// Old position minus new position.
-    displacement: u32,
-    /// Its values if it grew by the amounts that are expected; those without an opinion repeat the old value.
-    guesses: [u32; GUESSES],
-    /// Which of the guesses are opinions.
-    known: u32,
-}
 
 /// The model of everything inside matches.
 #[derive(Debug)]
 pub(super) struct Copies {
-    flags: Decisions<12, 25>,
-    whole: Decisions<3, 7>,
-    runs: Numbers<3, 7>,
-    bytes: Bytes<12, 7, 39>,
-    /// The last flags, 1 where a byte differed.
-    history: u64,
+    /// Is the rest of the stretch as expected? If not, how many blocks are?
+    whole: Decisions<3, 8>,
+    runs: Numbers<3, 8>,
+    /// How likely a byte differs, by a few bytes and flags before it.
+    placid: Vec<u32>,
+    /// Does a byte differ? Is it as the best guess says? If not, what is it?
+    flags: Decisions<12, 32>,
+    right: Decisions<11, 24>,
+    bytes: Bytes<12, GUESSES, 40>,
+    fields: Fields,
+    field: Field,
+    /// The last bytes, latest in the lowest bit: whether they differed.
+    differed: u64,
+    /// The last guesses, likewise: whether they were right.
+    rights: u32,
     /// Bytes as expected, in a row.
     streak: u32,
-    field: Field,
-    recent: [u32; RECENT],
-    exact: Amounts,
-    near: Amounts,
-    own: Amounts,
-    /// How often each guess was right lately, as bits.
-    hits: [u32; GUESSES],
-    /// Bytes between the beginnings of the last fields.
+    /// Bytes since the last field began, and between the last two.
     distance: u32,
     distances: [u32; 2],
     /// The last differences, latest in the low byte.
     differences: u32,
     /// The last bytes of the new content, latest in the low byte.
     last: u64,
-    /// The last runs, as magnitudes, and whether pieces were whole.
+    /// The magnitude of the last run, and which stretches ran to their end.
     run: u32,
     wholes: u32,
 }
@@ -122,21 +72,54 @@ pub(super) struct Stretch<'a> {
     pub(super) expected: &'a [u8],
 }
 
+/// One byte of a stretch, and all that its contexts are made of.
+#[derive(Clone, Copy, Debug)]
+struct Spot<'a> {
+    /// What is expected, with [`BEFORE`] and [`BEHIND`] bytes around it.
+    around: &'a [u8],
+    /// The place in the new content.
+    position: u32,
+    field: &'a Field,
+    opinions: Opinions,
+    /// How many bytes of a field are known, which is 0 outside of fields.
+    phase: u32,
+}
+
+impl Spot<'_> {
+    /// The byte that is expected `at` bytes further on.
+    #[inline]
+    fn old(&self, at: isize) -> u32 {
+        u32::from(self.around[(BEFORE as isize + at) as usize])
+    }
+
+    /// The two bytes before it.
+    #[inline]
+    fn before(&self) -> u32 {
+        self.old(-1) << 8 | self.old(-2)
+    }
+
+    /// The difference that a guess says, and whether it agrees with what is known.
+    #[inline]
+    fn guess(&self, n: usize) -> u32 {
+        u32::from(self.opinions.bytes[n].wrapping_sub(self.around[BEFORE]))
+            | (self.opinions.agree >> n & 1) << 8
+    }
+}
+
 impl Copies {
     pub(super) fn new() -> Self {
         Self {
-            flags: Decisions::new(FLAG_BITS, 1024, 256),
             whole: Decisions::new(10, 4, 1),
             runs: Numbers::new(14, 1),
+            placid: vec![1 << 31; 1 << PLACID_BITS],
+            flags: Decisions::new(FLAG_BITS, 1024, 256),
+            right: Decisions::new(RIGHT_BITS, 512, 64),
             bytes: Bytes::new(BYTE_BITS),
-            history: 0,
+            fields: Fields::new(),
+            field: Field::over(),
+            differed: 0,
+            rights: 0,
             streak: 0,
-            field: Field { age: FIELD, ..Field::default() },
-            recent: [0; RECENT],
-            exact: Amounts::new(),
-            near: Amounts::new(),
-            own: Amounts::new(),
-            hits: [0; GUESSES],
             distance: 0,
             distances: [0; 2],
             differences: 0,
@@ -146,34 +129,28 @@ impl Copies {
         }
     }
 
-    /// Forgets what only holds inside one match.
+    /// Begins a match; `last` are the bytes before it.
     pub(super) fn begin(&mut self, last: u64) {
-        self.field.age = FIELD;
-        self.streak = 0;
+        self.field = Field::over();
+        self.streak = STREAK - FIRST_STREAK;
         self.last = last;
-    }
-
-    /// The last eight bytes of the new content, latest in the low byte.
-    pub(super) fn last(&self) -> u64 {
-        self.last
     }
 
     /// Codes the bytes of a stretch.
     pub(super) fn code(&mut self, coder: &mut impl Coder, stretch: Stretch<'_>, bytes: &mut [u8]) {
         let mut at = 0;
         // Where a difference is known to come at the latest.
-        let mut latest = usize::MAX;
+        let mut latest = None;
         while at < bytes.len() {
-            if self.streak >= STREAK && latest == usize::MAX && bytes.len() - at >= BLOCK {
+            if self.streak >= STREAK && latest.is_none() && bytes.len() - at >= BLOCK {
                 let run = self.run(coder, &stretch.expected[BEFORE + at..], &mut bytes[at..]);
                 at += run;
-                self.skip(&bytes[..at], run);
-                latest = (at + BLOCK).min(bytes.len()) - 1;
+                self.pass(&bytes[..at], run);
+                latest = Some((at + BLOCK).min(bytes.len()) - 1);
                 continue;
             }
-            let differs = self.byte(coder, &stretch, at, at == latest, &mut bytes[at]);
-            if differs {
-                latest = usize::MAX;
+            if self.byte(coder, &stretch, at, latest == Some(at), &mut bytes[at]) {
+                latest = None;
             }
             at += 1;
         }
@@ -195,7 +172,7 @@ impl Copies {
         let run = if whole {
             bytes.len()
         } else {
-            // The last block is known to have a difference, unless a part of a block follows that may have it.
+            // At least one byte is left, for the difference.
             let most = (bytes.len() - 1) / BLOCK;
             let contexts = [0, hash(&[1, self.run]), hash(&[2, size])];
             let blocks = self.runs.code(coder, (same / BLOCK) as u64, most as u64, &contexts, 0);
@@ -206,58 +183,16 @@ impl Copies {
         run
     }
 
-    /// Passes over a run at the end of `bytes`.
-    fn skip(&mut self, bytes: &[u8], run: usize) {
+    /// Takes note of a run at the end of `bytes`.
+    fn pass(&mut self, bytes: &[u8], run: usize) {
         if run > 0 {
-            self.history = self.history.checked_shl(run as u32).unwrap_or(0);
+            self.differed = self.differed.checked_shl(run as u32).unwrap_or(0);
             self.distance = self.distance.saturating_add(run as u32);
             self.streak = self.streak.saturating_add(run as u32);
             for byte in &bytes[bytes.len().saturating_sub(8)..] {
                 self.last = self.last << 8 | u64::from(*byte);
             }
         }
-    }
-
-    /// What is expected of a field that would begin here.
-    fn expect(&self, old: u32, position: u32, displacement: u32) -> Field {
-        let target = position.wrapping_add(old);
-        let mut field =
-            Field { age: 0, old, new: 0, target, displacement, guesses: [old; GUESSES], known: 0 };
-        let shifts = [self.exact.find(target), self.near.find(target >> NEAR)];
-        let amounts = [
-            shifts[0].map(|shift| shift.wrapping_add(displacement)),
-            shifts[1].map(|shift| shift.wrapping_add(displacement)),
-            self.own.find(old),
-        ];
-        for (n, amount) in amounts.into_iter().enumerate() {
-            if let Some(amount) = amount {
-                field.guesses[n] = old.wrapping_add(amount);
-                field.known |= 1 << n;
-            }
-        }
-        for (n, amount) in self.recent.iter().enumerate() {
-            field.guesses[3 + n] = old.wrapping_add(*amount);
-        }
-        field
-    }
-
-    /// Ends a field: its amount will be expected again.
-    fn end_field(&mut self) {
-        let field = self.field;
-        let amount = field.new.wrapping_sub(field.old);
-        for (hits, guess) in self.hits.iter_mut().zip(field.guesses) {
-            *hits = *hits << 1 | u32::from(guess == field.new);
-        }
-        if amount == 0 {
-            return;
-        }
-        let place = self.recent.iter().position(|recent| *recent == amount).unwrap_or(RECENT - 1);
-        self.recent[..=place].rotate_right(1);
-        self.recent[0] = amount;
-        let shift = amount.wrapping_sub(field.displacement);
-        self.exact.put(field.target, shift);
-        self.near.put(field.target >> NEAR, shift);
-        self.own.put(field.old, amount);
     }
 
     /// Codes one byte and says whether it differs; `must`: it is known to.
@@ -271,138 +206,175 @@ impl Copies {
     ) -> bool {
         let around = &stretch.expected[at..at + BEFORE + 1 + BEHIND];
         let old = around[BEFORE];
-        let open = self.field.age < FIELD;
-        let position = stretch.old.wrapping_add(at as u64) as u32;
+        let open = self.field.is_open();
+        let placid = usize::from(around[BEFORE - 1]) | usize::from(around[BEFORE - 2]) << 8;
+        let placid = hash(&[(placid << 8 | usize::from(old)) as u32, self.differed as u32 & 0xff]);
+        let placid = placid as usize & (self.placid.len() - 1);
+        let unlikely = probability(self.placid[placid]);
+        let mut known = must.then_some(true);
+        if !open && !must && unlikely < PLACID {
+            let differs = coder.code(*byte != old, unlikely);
+            learn(&mut self.placid[placid], differs, PLACID_LIMIT);
+            if !differs {
+                *byte = old;
+                self.follow(self.field, false, old);
+                return false;
+            }
+            known = Some(true);
+        }
+
         let field = if open {
             self.field
         } else {
-            let ahead = u32::from_le_bytes([old, around[BEFORE + 1], around[BEFORE + 2], around[BEFORE + 3]]);
-            self.expect(ahead, position, stretch.old.wrapping_sub(stretch.new) as u32)
+            let value = u32::from_le_bytes([old, around[BEFORE + 1], around[BEFORE + 2], around[BEFORE + 3]]);
+            let position = stretch.old.wrapping_add(at as u64) as u32;
+            self.fields.expect(value, position, stretch.old.wrapping_sub(stretch.new) as u32)
         };
-        let shift = 8 * field.age;
-        let guesses = field.guesses.map(|guess| (guess >> shift) as u8);
-        // Which guesses agree with what is known of the field, and which of them say that this byte differs.
-        let below = (1_u32 << shift) - 1;
-        let (mut agree, mut differ) = (0_u32, 0_u32);
-        for (n, guess) in guesses.iter().enumerate() {
-            agree |= u32::from((field.guesses[n] ^ field.new) & below == 0) << n;
-            differ |= u32::from(*guess != old) << n;
-        }
-        let phase = if open { field.age } else { 0 };
-        let position = (stretch.new.wrapping_add(at as u64)) as u32;
-        let differs = must || {
-            let contexts = self.flag_contexts(around, &field, agree, differ, phase, position);
-            let first =
-                (phase as usize) << 8 | (self.history as usize & 7) << 5 | (differ & agree & 31) as usize;
-            let second = (position as usize & 7) << 3 | (self.streak.min(31) as usize) >> 2;
-            self.flags.code(coder, *byte != old, &contexts, first, second)
+        let spot = Spot {
+            around,
+            position: stretch.new.wrapping_add(at as u64) as u32,
+            field: &field,
+            opinions: field.opinions(old),
+            phase: if open { field.age } else { 0 },
         };
-        if differs {
-            let contexts = self.byte_contexts(around, &field, &guesses, agree, phase, position);
-            let difference = self.bytes.code(coder, byte.wrapping_sub(old), &contexts);
-            *byte = old.wrapping_add(difference);
-            self.differences = self.differences << 8 | u32::from(difference);
-        } else {
-            *byte = old;
-        }
-        self.follow(field, open, differs, *byte);
+        let differs = known.unwrap_or_else(|| {
+            let differs = self.flag(coder, &spot, *byte != old);
+            if !open {
+                learn(&mut self.placid[placid], differs, PLACID_LIMIT);
+            }
+            differs
+        });
+        *byte = if differs { self.changed(coder, &spot, *byte) } else { old };
+        self.follow(field, differs, *byte);
         differs
     }
 
     /// Takes note of a byte that is now known.
-    fn follow(&mut self, field: Field, open: bool, differs: bool, byte: u8) {
-        self.history = self.history << 1 | u64::from(differs);
+    fn follow(&mut self, field: Field, differs: bool, byte: u8) {
+        self.differed = self.differed << 1 | u64::from(differs);
         self.last = self.last << 8 | u64::from(byte);
         self.streak = if differs { 0 } else { self.streak + 1 };
         self.distance = self.distance.saturating_add(1);
+        let open = self.field.is_open();
         if differs && !open {
             self.field = field;
             self.distances = [self.distance, self.distances[0]];
             self.distance = 0;
         }
-        if open || differs {
-            self.field.new |= u32::from(byte) << (8 * self.field.age);
-            self.field.age += 1;
-            if self.field.age == FIELD {
-                self.end_field();
-            }
+        if differs || open {
+            self.fields.extend(&mut self.field, byte);
         }
     }
 
-    #[inline]
-    fn flag_contexts(
-        &self,
-        around: &[u8],
-        field: &Field,
-        agree: u32,
-        differ: u32,
-        phase: u32,
-        position: u32,
-    ) -> [u32; 12] {
-        let history = self.history as u32;
-        let old = |at: isize| u32::from(around[(BEFORE as isize + at) as usize]);
-        let before = old(-1) << 8 | old(-2);
-        let columns = (self.history >> 7 & 1
-            | self.history >> 14 & 2
-            | self.history >> 21 & 4
-            | self.history >> 28 & 8
-            | self.history >> 19 & 16
-            | self.history >> 9 & 32) as u32;
-        let distance = self.distance.min(255);
-        [
-            hash(&[1, history & 0xffff]),
-            hash(&[2, before << 8 | old(0), phase]),
-            hash(&[3, old(-1) << 8 | old(0), history & 0xff]),
-            hash(&[4, before << 8 | old(-3), phase]),
+    /// Codes whether a byte differs.
+    fn flag(&mut self, coder: &mut impl Coder, spot: &Spot<'_>, differs: bool) -> bool {
+        let (old, phase, before) = (spot.old(0), spot.phase, spot.before());
+        let Opinions { agree, differ, .. } = spot.opinions;
+        let differed = self.differed as u32;
+        let column = |bytes: u32| (self.differed >> (bytes - 1) & 1) as u32;
+        let columns = column(8) | column(16) << 1 | column(24) << 2 | column(4) << 3 | column(12) << 4;
+        let contexts = [
+            hash(&[1, differed & 0xffff]),
+            hash(&[2, before << 8 | old, phase]),
+            hash(&[3, spot.old(-1) << 8 | old, differed & 0xff]),
+            hash(&[4, before << 8 | spot.old(-3), phase]),
             hash(&[5, agree, differ, phase]),
-            hash(&[6, position & 7, columns, history & 3]),
-            hash(&[7, distance, self.distances[0].min(255), history & 1]),
-            hash(&[8, old(1) << 16 | old(2) << 8 | old(3), phase]),
-            hash(&[9, field.known & 7, differ & agree & 15, phase, old(-1)]),
-            hash(&[10, old(0), phase, differ & agree, self.differences & 255]),
-            hash(&[11, before << 8 | old(-3), old(0) << 8 | old(-4), phase]),
-            hash(&[12, (self.last & 0xff_ffff) as u32, phase, old(0)]),
-        ]
+            hash(&[6, spot.position & 7, columns, differed & 3]),
+            hash(&[7, self.distance.min(255), self.distances[0].min(255), differed & 1]),
+            hash(&[8, spot.old(1) << 16 | spot.old(2) << 8 | spot.old(3), phase]),
+            hash(&[9, spot.field.known, differ & agree & 15, phase, spot.old(-1)]),
+            hash(&[10, old, phase, differ & agree, self.differences & 255]),
+            hash(&[11, before << 8 | spot.old(-3), old << 8 | spot.old(-4), phase]),
+            hash(&[12, (self.last & 0xff_ffff) as u32, phase, old]),
+        ];
+        let first = phase << 8 | (differed & 7) << 5 | differ & agree & 31;
+        let second = (spot.position & 7) << 3 | self.streak.min(31) >> 2;
+        self.flags.code(coder, differs, &contexts, first as usize, second as usize)
     }
 
-    #[inline]
-    fn byte_contexts(
-        &self,
-        around: &[u8],
-        field: &Field,
-        guesses: &[u8; GUESSES],
-        agree: u32,
-        phase: u32,
-        position: u32,
-    ) -> Contexts<12, 7> {
-        let old = |at: isize| u32::from(around[(BEFORE as isize + at) as usize]);
-        let expected = std::array::from_fn(|n| Expected {
-            byte: guesses[n].wrapping_sub(around[BEFORE]),
-            trust: ((agree >> n & 1) << 7 | (field.known >> n & 1) << 6 | phase << 4 | self.hits[n] & 15)
-                as usize,
+    /// Codes a byte that is known to differ.
+    fn changed(&mut self, coder: &mut impl Coder, spot: &Spot<'_>, byte: u8) -> u8 {
+        let old = spot.around[BEFORE];
+        let best = self.fields.best(spot.field, &spot.opinions);
+        let guessed = best.map(|(guess, likely)| {
+            let said = spot.opinions.bytes[guess];
+            (said, self.is_right(coder, spot, guess, likely, byte == said))
         });
-        let guess = |n: usize| u32::from(expected[n].byte);
-        let agreeing = |n: usize| (agree >> n & 1) << 8 | guess(n);
+        let byte = match guessed {
+            Some((said, true)) => said,
+            _ => {
+                // It is not the old byte, nor the guess that was wrong.
+                let wrong = guessed.map_or(0, |(said, _)| said.wrapping_sub(old));
+                let contexts = self.byte_contexts(spot, wrong);
+                old.wrapping_add(self.bytes.code(coder, byte.wrapping_sub(old), &contexts))
+            }
+        };
+        self.fields.learn(spot.field, &spot.opinions, byte);
+        self.differences = self.differences << 8 | u32::from(byte.wrapping_sub(old));
+        byte
+    }
+
+    /// Codes whether a guess is right, which has been so with the probability `likely`, in 1/65536.
+    fn is_right(
+        &mut self,
+        coder: &mut impl Coder,
+        spot: &Spot<'_>,
+        guess: usize,
+        likely: u16,
+        right: bool,
+    ) -> bool {
+        let said = spot.opinions.bytes[guess];
+        let same = spot.opinions.saying(said);
+        let (phase, best, level) = (spot.phase, guess as u32, (stretch(likely) >> 6) as u32);
+        let difference = spot.guess(guess) & 255;
+        let hits = self.fields.hits(guess);
+        let contexts = [
+            hash(&[1, level, phase]),
+            hash(&[2, same, phase, spot.opinions.eligible()]),
+            hash(&[3, best, hits & 255, phase, spot.position & 7]),
+            hash(&[4, spot.before(), phase, same]),
+            hash(&[5, difference, phase, best]),
+            hash(&[6, spot.old(0), difference, phase]),
+            hash(&[7, self.rights & 255, phase]),
+            hash(&[8, spot.guess(0), spot.guess(1) << 9 | spot.guess(2), difference | phase << 8]),
+            hash(&[9, spot.guess(3) << 9 | spot.guess(4), difference | phase << 8, spot.old(-1)]),
+            hash(&[10, spot.field.known, same, self.rights & 7, phase]),
+            hash(&[11, self.differences & 255, difference, phase]),
+        ];
+        let first = phase << 7 | same;
+        let second = best << 3 | self.rights & 7;
+        let right = self.right.code(coder, right, &contexts, first as usize, second as usize);
+        self.rights = self.rights << 1 | u32::from(right);
+        right
+    }
+
+    fn byte_contexts(&self, spot: &Spot<'_>, wrong: u8) -> Contexts<12, GUESSES> {
+        let (old, phase) = (spot.old(0), spot.phase);
+        let (agree, known) = (spot.opinions.agree, spot.field.known);
         let difference = self.differences & 255;
         let latest = self.last as u32;
         Contexts {
             hashes: [
                 hash(&[1, phase]),
                 hash(&[2, difference, phase]),
-                hash(&[3, old(0), phase]),
-                hash(&[4, old(0), old(-1), phase]),
-                hash(&[5, old(0), latest & 0xff, phase]),
-                hash(&[6, old(0), latest & 0xffff]),
-                hash(&[7, agreeing(3), agreeing(4), phase]),
-                hash(&[8, agreeing(0), agreeing(1), agreeing(2), phase]),
-                hash(&[9, self.differences & 0xffff, phase, old(-1)]),
-                hash(&[10, old(0), old(1), difference]),
-                hash(&[11, old(-1) << 8 | old(-2), position & 7, phase]),
-                hash(&[12, agreeing(3), agreeing(0), old(-1), phase]),
+                hash(&[3, old, phase]),
+                hash(&[4, old, spot.old(-1), phase]),
+                hash(&[5, old, latest & 0xff, phase]),
+                hash(&[6, old, latest & 0xffff]),
+                hash(&[7, spot.guess(3), spot.guess(4), phase]),
+                hash(&[8, spot.guess(0), spot.guess(1), spot.guess(2), phase]),
+                hash(&[9, self.differences & 0xffff, phase, spot.old(-1)]),
+                hash(&[10, old, spot.old(1), difference]),
+                hash(&[11, spot.before(), spot.position & 7, phase]),
+                hash(&[12, spot.guess(3), spot.guess(0), spot.old(-1), phase]),
             ],
-            expected,
-            selector: (phase << 6 | (self.history as u32 & 7) << 3 | position & 7) as usize,
-            excluded: Some(0),
+            expected: std::array::from_fn(|n| {
+                let trust =
+                    (agree >> n & 1) << 7 | (known >> n & 1) << 6 | phase << 4 | self.fields.hits(n) & 15;
+                Expected { byte: spot.guess(n) as u8, trust: trust as usize }
+            }),
+            selector: (phase << 6 | (self.differed as u32 & 7) << 3 | spot.position & 7) as usize,
+            excluded: Some([0, wrong]),
         }
     }
 }

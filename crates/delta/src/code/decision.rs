@@ -28,7 +28,8 @@ struct Slot {
 
 const EMPTY: Slot = Slot { one: 1 << 15, check: 0, history: 0 };
 
-/// Predicts decisions from `N` contexts; `I` is `2 * N + 1`, the number of opinions that are mixed.
+/// Predicts decisions from `N` contexts; `I`, a multiple of eight, is at least `2 * N + 1`,
+/// the number of opinions that are mixed.
 #[derive(Debug)]
 pub(super) struct Decisions<const N: usize, const I: usize> {
     states: &'static States,
@@ -41,7 +42,7 @@ pub(super) struct Decisions<const N: usize, const I: usize> {
 impl<const N: usize, const I: usize> Decisions<N, I> {
     /// `bits`: of the number of slots; `first`, `second`: how many contexts select the weights.
     pub(super) fn new(bits: u32, first: usize, second: usize) -> Self {
-        const { assert!(I == 2 * N + 1) };
+        const { assert!(I > 2 * N && I % 8 == 0) };
         Self {
             states: States::shared(),
             slots: vec![EMPTY; 1 << bits],
@@ -62,17 +63,17 @@ impl<const N: usize, const I: usize> Decisions<N, I> {
         second: usize,
     ) -> bool {
         let mask = self.slots.len() - 1;
-        let mut inputs = [0; I];
-        let mut places = [0; N];
-        for n in 0..N {
-            let (place, check) = ((contexts[n] as usize) & mask, (contexts[n] >> 24) as u8);
-            places[n] = place;
-            let slot = &mut self.slots[place];
+        let mut inputs = [0_i16; I];
+        // All slots are fetched before the first is looked at, so that the memory is waited for once.
+        let places = contexts.map(|context| context as usize & mask);
+        let mut slots = places.map(|place| self.slots[place]);
+        for (n, slot) in slots.iter_mut().enumerate() {
+            let check = (contexts[n] >> 24) as u8;
             if slot.check != check {
                 *slot = Slot { check, ..EMPTY };
             }
-            inputs[2 * n] = if slot.history == 0 { 0 } else { stretch(slot.one) };
-            inputs[2 * n + 1] = self.outcomes[n].logit(slot.history);
+            inputs[2 * n] = if slot.history == 0 { 0 } else { stretch(slot.one) as i16 };
+            inputs[2 * n + 1] = self.outcomes[n].logit(slot.history) as i16;
         }
         inputs[2 * N] = 256;
         let logit = self.mixer.mix(&inputs, [first, second], 0);
@@ -82,13 +83,13 @@ impl<const N: usize, const I: usize> Decisions<N, I> {
 
         self.mixer.learn(&inputs, bit);
         self.correction.learn(bit);
-        for (place, outcomes) in places.into_iter().zip(&mut self.outcomes) {
-            let slot = &mut self.slots[place];
+        for ((place, slot), outcomes) in places.into_iter().zip(&mut slots).zip(&mut self.outcomes) {
             outcomes.learn(slot.history, bit);
             let target = if bit { 65535 } else { 0 };
             let step = (target - i64::from(slot.one)) * i64::from(self.states.weight(slot.history));
             slot.one = (i64::from(slot.one) + (step >> 16)) as u16;
             slot.history = self.states.after(slot.history, bit);
+            self.slots[place] = *slot;
         }
         bit
     }

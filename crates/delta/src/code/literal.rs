@@ -20,7 +20,7 @@ const BYTE_BITS: u32 = 20;
 /// The model of the bytes between matches.
 #[derive(Debug)]
 pub(super) struct Literals {
-    bytes: Bytes<14, 3, 35>,
+    bytes: Bytes<14, 3, 40>,
     /// Recent output, not all of it; a ring.
     window: Vec<u8>,
     /// How many bytes went into the window.

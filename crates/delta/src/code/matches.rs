@@ -29,7 +29,7 @@ const SLOT_BITS: u32 = 20;
 /// What both ends know while matches are coded.
 #[derive(Debug)]
 struct Model {
-    numbers: Numbers<6, 13>,
+    numbers: Numbers<6, 16>,
     /// Displacements, the last used first.
     recent: [u64; RECENT],
     /// The name of the displacement of the last two matches.

@@ -7,11 +7,17 @@
 use super::history::{learn, probability};
 use super::logistic::squash;
 
-/// Bits behind the point of a weight.
-const WEIGHT_BITS: u32 = 16;
+/// Bits behind the point of a weight while it learns.
+const WEIGHT_BITS: u32 = 20;
 
-/// The largest weight: keeps the sums below far from overflow.
-const HEAVIEST: i32 = 16 << WEIGHT_BITS;
+/// Bits that are left out of a weight when it is used: what remains fits 16 bits, and eight products an instruction.
+const UNUSED_BITS: u32 = 8;
+
+/// The largest weight.
+const HEAVIEST: i32 = (8 << WEIGHT_BITS) - 1;
+
+/// The opinions of `N` models: logits in 1/256. `N` is a multiple of eight; unused ones are 0.
+pub(super) type Inputs<const N: usize> = [i16; N];
 
 /// How fast the last set learns.
 const LAST_RATE: i32 = 4;
@@ -30,22 +36,27 @@ impl<const N: usize> Layer<N> {
         Self { weights: vec![[weight; N]; contexts], chosen: 0, said: 1 << 15 }
     }
 
+    /// The weighted sum. With the heaviest weights it may wrap around, at both ends alike.
     #[inline]
-    fn mix(&mut self, inputs: &[i32; N], context: usize) -> i32 {
+    fn mix(&mut self, inputs: &Inputs<N>, context: usize) -> i32 {
         self.chosen = context;
-        let weights = &self.weights[context];
-        let sum: i64 = inputs.iter().zip(weights).map(|(x, w)| i64::from(*x) * i64::from(*w)).sum();
-        let logit = (sum >> WEIGHT_BITS) as i32;
+        let mut sum = 0_i32;
+        for (x, w) in inputs.iter().zip(&self.weights[context]) {
+            let weight = (*w >> UNUSED_BITS) as i16;
+            sum = sum.wrapping_add(i32::from(*x) * i32::from(weight));
+        }
+        let logit = sum >> (WEIGHT_BITS - UNUSED_BITS);
         self.said = squash(logit);
         logit
     }
 
     #[inline]
-    fn learn(&mut self, inputs: &[i32; N], bit: bool, rate: i32) {
-        let error = ((i32::from(bit) << 16) - i32::from(self.said)) * rate;
+    fn learn(&mut self, inputs: &Inputs<N>, bit: bool, rate: i32) {
+        let error = (((i32::from(bit) << 16) - i32::from(self.said)) * rate) >> 6;
+        let error = error.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
         for (w, x) in self.weights[self.chosen].iter_mut().zip(inputs) {
-            let step = (i64::from(*x) * i64::from(error) + (1 << 19)) >> 20;
-            *w = (*w + step as i32).clamp(-HEAVIEST, HEAVIEST);
+            let step = (i32::from(*x) * i32::from(error) + (1 << 9)) >> 10;
+            *w = (*w + step).clamp(-HEAVIEST, HEAVIEST);
         }
     }
 }
@@ -54,8 +65,8 @@ impl<const N: usize> Layer<N> {
 #[derive(Debug)]
 pub(super) struct Mixer<const N: usize, const S: usize> {
     layers: [Layer<N>; S],
-    last: Layer<S>,
-    answers: [i32; S],
+    last: Layer<8>,
+    answers: Inputs<8>,
     /// How many decisions were learned: the first ones teach more.
     learned: u32,
     rate: i32,
@@ -68,7 +79,7 @@ impl<const N: usize, const S: usize> Mixer<N, S> {
         Self {
             layers: contexts.map(|contexts| Layer::new(contexts, even)),
             last: Layer::new(last, (1 << WEIGHT_BITS) / S as i32),
-            answers: [0; S],
+            answers: [0; 8],
             learned: 0,
             rate,
         }
@@ -76,16 +87,16 @@ impl<const N: usize, const S: usize> Mixer<N, S> {
 
     /// The logit of a yes.
     #[inline]
-    pub(super) fn mix(&mut self, inputs: &[i32; N], contexts: [usize; S], last: usize) -> i32 {
+    pub(super) fn mix(&mut self, inputs: &Inputs<N>, contexts: [usize; S], last: usize) -> i32 {
         for ((answer, layer), context) in self.answers.iter_mut().zip(&mut self.layers).zip(contexts) {
-            *answer = layer.mix(inputs, context).clamp(-2047, 2047);
+            *answer = layer.mix(inputs, context).clamp(-2047, 2047) as i16;
         }
         self.last.mix(&self.answers, last)
     }
 
     /// Learns what the decision was; `inputs` are those of the last [`Mixer::mix`].
     #[inline]
-    pub(super) fn learn(&mut self, inputs: &[i32; N], bit: bool) {
+    pub(super) fn learn(&mut self, inputs: &Inputs<N>, bit: bool) {
         let rate = self.rate + self.rate * 3 * 256 / (256 + self.learned as i32);
         self.learned += u32::from(self.learned < 1 << 20);
         for layer in &mut self.layers {

@@ -17,6 +17,7 @@ mod copy;
 mod decision;
 mod decode;
 mod encode;
+mod field;
 mod history;
 mod literal;
 mod logistic;

@@ -9,7 +9,7 @@ use super::decision::{Decisions, hash};
 /// How many bits below the leading one are predicted with all above them.
 const DETAIL: u32 = 12;
 
-/// Predicts numbers from `N` contexts; `I` is `2 * N + 1`.
+/// Predicts numbers from `N` contexts; `I` is as for [`Decisions`].
 #[derive(Debug)]
 pub(super) struct Numbers<const N: usize, const I: usize> {
     decisions: Decisions<N, I>,
