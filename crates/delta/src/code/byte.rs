@@ -69,7 +69,7 @@ impl<const N: usize, const M: usize> Contexts<N, M> {
 impl<const N: usize, const M: usize, const I: usize> Bytes<N, M, I> {
     /// `bits`: of the number of slots.
     pub(super) fn new(bits: u32) -> Self {
-        const { assert!(I > 2 * (N + M) && I % 8 == 0) };
+        const { assert!(I > 2 * (N + M) && I.is_multiple_of(8)) };
         Self {
             states: States::shared(),
             slots: vec![[0; 16]; 1 << bits],

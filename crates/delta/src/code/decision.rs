@@ -42,7 +42,7 @@ pub(super) struct Decisions<const N: usize, const I: usize> {
 impl<const N: usize, const I: usize> Decisions<N, I> {
     /// `bits`: of the number of slots; `first`, `second`: how many contexts select the weights.
     pub(super) fn new(bits: u32, first: usize, second: usize) -> Self {
-        const { assert!(I > 2 * N && I % 8 == 0) };
+        const { assert!(I > 2 * N && I.is_multiple_of(8)) };
         Self {
             states: States::shared(),
             slots: vec![EMPTY; 1 << bits],
