@@ -20,7 +20,7 @@ const BYTE_BITS: u32 = 20;
 /// The model of the bytes between matches.
 #[derive(Debug)]
 pub(super) struct Literals {
-    bytes: Bytes<14, 3, 40>,
+    bytes: Bytes<12, 3, 32>,
     /// Recent output, not all of it; a ring.
     window: Vec<u8>,
     /// How many bytes went into the window.
@@ -85,7 +85,7 @@ impl Literals {
         }
     }
 
-    fn contexts(&self, sides: [Option<u8>; 2]) -> Contexts<14, 3> {
+    fn contexts(&self, sides: [Option<u8>; 2]) -> Contexts<12, 3> {
         let last = self.last;
         let repeat = if self.repeated > 0 { self.window[self.repeat % WINDOW] } else { 0 };
         let repeated = self.repeated;
@@ -103,14 +103,12 @@ impl Literals {
                 hash(&[2, order(2)]),
                 hash(&[3, order(3)]),
                 hash(&[4, last as u32]),
-                hash(&[5, last as u32, lasting(4)]),
-                hash(&[6, last as u32, lasting(4) << 8 | lasting(5)]),
+                hash(&[5, lasting(2) << 8 | lasting(3)]),
                 hash(&[7, self.word, lasting(0)]),
                 hash(&[8, lasting(1) << 8 | lasting(2)]),
                 hash(&[9, lasting(3), lasting(7)]),
                 hash(&[10, known(0), lasting(0)]),
                 hash(&[11, known(1), lasting(0)]),
-                hash(&[12, known(0), known(1)]),
                 hash(&[13, repeated.min(15), u32::from(repeat)]),
             ],
             expected: [

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 
+use deltaport_oci::{Algorithm, Hasher};
 use proptest::prelude::*;
 
 use super::*;
@@ -257,3 +258,26 @@ fn reads_of_any_size_give_the_same() {
     }
     assert!(read == new);
 }
+
+/// What is written must not change unnoticed, nor differ between platforms: a delta outlives the program that made it.
+/// A change of these digests is a change of the format.
+#[test]
+fn the_bytes_are_those_of_the_format() {
+    let digest = |bytes: &[u8]| {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        hasher.update(bytes);
+        hasher.finish().to_string()
+    };
+    let (old, mut new) = (code_like(30_000, 0), code_like(30_000, 0x1234));
+    new.splice(20_000..20_000, b"something new, something new".iter().copied().chain(noise(3, 100)));
+    let matches = [Match { new: 0, old: 0, len: 20_000 }, Match { new: 20_128, old: 20_000, len: 10_000 }];
+    let (first, second, _) = encode(&old, &new, &matches, Effort::Best);
+    let written = [(first.len(), digest(&first)), (second.len(), digest(&second))];
+    assert_eq!(written, GOLDEN.map(|(len, digest)| (len, digest.to_owned())));
+}
+
+/// The lengths and digests of the two sections.
+const GOLDEN: [(usize, &str); 2] = [
+    (16, "sha256:58e5b2954b8c8847a8bd25fe2fc64d7e0bce575dbd96cd024bf829e6f57c22e3"),
+    (159, "sha256:012bca9fc4dd8150f792b04e6f26a9652237428ad013b77cbe35e0907adee061"),
+];
