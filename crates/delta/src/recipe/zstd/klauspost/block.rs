@@ -30,6 +30,15 @@ impl Block {
         });
     }
 
+    /// Parses the content as one byte, repeated, if it is that.
+    pub(super) fn push_repetition(&mut self, content: &[u8]) -> bool {
+        let repeated = content.len() > MIN_MATCH && content[1..] == content[..content.len() - 1];
+        if repeated {
+            self.push(&content[..1], content.len() - 1, 1 + 3);
+        }
+        repeated
+    }
+
     /// Whether the last three distances come from this block, so that they may be used.
     #[inline(always)]
     pub(super) fn knows_repeats(&self) -> bool {
@@ -74,7 +83,7 @@ impl Writer {
 
     /// Appends the block of `content` that was parsed as `block`.
     pub(super) fn write(&mut self, content: &[u8], block: &Block, last: bool, out: &mut Vec<u8>) {
-        let whole = self.release < Release::V1_16_4 && content.len() == self.level.block_size(self.release);
+        let whole = self.release < Release::V1_16_4 && content.len() == self.level.block_size();
         if whole && block.literals.len() == content.len() {
             return write_raw(content, last, out);
         }

@@ -162,6 +162,11 @@ impl Table {
         cost >> FRACTION
     }
 
+    /// The fewest bits that a symbol can take.
+    pub(super) fn least_bits(&self, symbol: u8) -> u32 {
+        self.steps[usize::from(symbol)].bits >> 16
+    }
+
     /// A bound in bits for the size of what [`Table::write_shares`] writes, as the encoder reckons it.
     pub(super) fn header_cost(&self) -> u32 {
         (((self.symbols as u32 * self.log) >> 3) + 3) * 8

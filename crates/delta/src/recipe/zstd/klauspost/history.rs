@@ -20,6 +20,12 @@ impl History {
         Self { bytes: Vec::new(), base: window as u32, window }
     }
 
+    /// A history whose first place is `base`, which is above the window.
+    #[cfg(test)]
+    pub(super) fn new_at(window: usize, base: u32) -> Self {
+        Self { base, ..Self::new(window) }
+    }
+
     /// Forgets everything: the next block is the first. Places in tables are out of reach from then on.
     pub(super) fn clear(&mut self) {
         self.base += (self.window + self.bytes.len()) as u32;

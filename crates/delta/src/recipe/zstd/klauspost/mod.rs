@@ -2,9 +2,12 @@
 //!
 //! Written from the algorithms of klauspost/compress (BSD-3-Clause) at the releases that [`Release`] names.
 
+mod best;
+mod better;
 mod bits;
 mod block;
 mod default;
+mod fastest;
 mod fse;
 mod history;
 mod huffman;
@@ -13,32 +16,55 @@ mod sequences;
 #[cfg(test)]
 mod tests;
 
+use self::best::Best;
+use self::better::Better;
 use self::block::{Block, Writer, write_raw};
 use self::default::Default;
+use self::fastest::Fastest;
 use self::history::History;
 use super::super::Encode;
 use super::xxh64::Xxh64;
 
 /// The first release of a group that writes the same bytes; a group ends where the next begins.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+///
+/// Most groups differ at some levels only. Releases before these are not known here.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Release {
-    /// v1.15.9 to v1.16.3; at SpeedDefault and in streams from v1.14.2 on.
+    /// v1.15.9; streams at the two lower levels are the same from v1.14.3 on.
     V1_15_9,
-    /// v1.16.4 to v1.16.7.
+    /// v1.15.10 to v1.15.12: Better lets the start of a match differ. Debian 12's tools.
+    V1_15_10,
+    /// v1.15.13 to v1.16.0: Best weighs matches in another order, and lets their starts differ.
+    V1_15_13,
+    /// v1.16.1 to v1.16.3: Best weighs in another order again.
+    V1_16_1,
+    /// v1.16.4 to v1.16.7: Best is rewritten, and blocks that shrink by less are compressed.
     V1_16_4,
-    /// v1.17.0 to v1.17.7: 17 to 32 literals are compressed.
+    /// v1.17.0 to v1.17.2: 17 to 32 literals are compressed.
     V1_17_0,
+    /// v1.17.3 and v1.17.4: Better and Best put other positions into their tables.
+    V1_17_3,
+    /// v1.17.5: Better and Best have a smaller window.
+    V1_17_5,
+    /// v1.17.6 and v1.17.7: Best does not extend repeats backwards.
+    V1_17_6,
     /// v1.17.8 to v1.18.4: a repeated byte is found earlier.
     V1_17_8,
     /// v1.18.5 to v1.19.1: an empty content has a frame.
     V1_18_5,
 }
 
-/// How hard the encoder tries.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// How hard the encoder tries, from the least to the most.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Level {
-    /// SpeedDefault, for the levels 3 to 5 of tools.
+    /// SpeedFastest, for the levels 1 and 2 of tools.
+    Fastest,
+    /// SpeedDefault, for 3 to 5.
     Default,
+    /// SpeedBetterCompression, for 6 to 9.
+    Better,
+    /// SpeedBestCompression, for 10 and above.
+    Best,
 }
 
 /// How the content was handed to the encoder.
@@ -53,29 +79,61 @@ pub(crate) enum Framing {
 }
 
 /// How many bytes a tool looks at to know how its source is compressed.
-const PEEKED: usize = 8;
+pub(crate) const PEEKED: usize = 8;
 
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const MIN_WINDOW: u64 = 1 << 10;
 
 impl Level {
     /// How far back matches reach.
-    fn window(self, _release: Release) -> usize {
+    fn window(self, release: Release) -> usize {
         match self {
-            Self::Default => 8 << 20,
+            Self::Fastest => 4 << 20,
+            Self::Better if release < Release::V1_17_5 => 16 << 20,
+            Self::Best if release < Release::V1_17_5 => 32 << 20,
+            Self::Default | Self::Better | Self::Best => 8 << 20,
         }
     }
 
-    fn block_size(self, _release: Release) -> usize {
+    fn block_size(self) -> usize {
         match self {
-            Self::Default => 128 << 10,
+            Self::Fastest => 64 << 10,
+            Self::Default | Self::Better | Self::Best => 128 << 10,
         }
     }
 
     /// Whether a block without matches is worth a code for its literals.
     fn codes_literals_only(self, release: Release) -> bool {
+        self > if release < Release::V1_16_4 { Self::Fastest } else { Self::Default }
+    }
+}
+
+/// What finds the matches, by [`Level`].
+#[derive(Debug)]
+enum Parser {
+    Fastest(Fastest),
+    Default(Default),
+    Better(Better),
+    Best(Best),
+}
+
+impl Parser {
+    fn new(release: Release, level: Level) -> Self {
+        match level {
+            Level::Fastest => Self::Fastest(Fastest::new()),
+            Level::Default => Self::Default(Default::new()),
+            Level::Better => Self::Better(Better::new(release)),
+            Level::Best => Self::Best(Best::new(release)),
+        }
+    }
+
+    /// Parses the next block; one that is `alone` has no history and is the last.
+    fn parse(&mut self, history: &mut History, content: &[u8], alone: bool, block: &mut Block) {
         match self {
-            Self::Default => release < Release::V1_16_4,
+            Self::Fastest(parser) => parser.parse(history, content, alone, block),
+            Self::Default(parser) => parser.parse(history, content, alone, block),
+            Self::Better(parser) => parser.parse(history, content, block),
+            Self::Best(parser) => parser.parse(history, content, block),
         }
     }
 }
@@ -86,7 +144,7 @@ pub(crate) struct Klauspost {
     release: Release,
     level: Level,
     framing: Framing,
-    parser: Default,
+    parser: Parser,
     history: History,
     writer: Writer,
     checksum: Xxh64,
@@ -104,7 +162,7 @@ impl Klauspost {
             release,
             level,
             framing,
-            parser: Default::new(),
+            parser: Parser::new(release, level),
             history: History::new(level.window(release)),
             writer: Writer::new(release, level),
             checksum: Xxh64::new(),
@@ -129,7 +187,7 @@ impl Klauspost {
     fn next_size(&self) -> usize {
         match self.framing {
             Framing::PeekedStream if !self.begun => PEEKED,
-            _ => self.level.block_size(self.release),
+            _ => self.level.block_size(),
         }
     }
 
@@ -163,10 +221,10 @@ impl Klauspost {
         self.pending.clear();
     }
 
-    /// Writes the header of a frame (RFC 8878, section 3.1.1.1).
-    fn write_header(&self, out: &mut Vec<u8>) {
-        let most = self.level.window(self.release) as u64;
-        let size = match self.framing {
+    /// The header of a frame (RFC 8878, section 3.1.1.1). That of a stream is another when all of it fits a block.
+    pub(crate) fn header(release: Release, level: Level, framing: Framing) -> Vec<u8> {
+        let most = level.window(release) as u64;
+        let size = match framing {
             Framing::Whole(size) => size,
             Framing::Stream | Framing::PeekedStream => 0,
         };
@@ -177,14 +235,19 @@ impl Klauspost {
             65_792..0xffff_ffff => (2, 4),
             _ => (3, 8),
         };
-        out.extend_from_slice(&MAGIC);
-        out.push(code << 6 | u8::from(single) << 5 | 1 << 2);
+        let mut header = MAGIC.to_vec();
+        header.push(code << 6 | u8::from(single) << 5 | 1 << 2);
         if !single {
             let window = if size == 0 || size >= most { most } else { MIN_WINDOW.max(2 << size.ilog2()) };
-            out.push(((window.ilog2() - MIN_WINDOW.ilog2()) << 3) as u8);
+            header.push(((window.ilog2() - MIN_WINDOW.ilog2()) << 3) as u8);
         }
         let stored = if len == 2 { size - 256 } else { size };
-        out.extend_from_slice(&stored.to_le_bytes()[..len]);
+        header.extend_from_slice(&stored.to_le_bytes()[..len]);
+        header
+    }
+
+    fn write_header(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&Self::header(self.release, self.level, self.framing));
     }
 
     fn finish_empty(&mut self, out: &mut Vec<u8>) {

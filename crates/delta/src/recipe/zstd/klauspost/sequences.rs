@@ -52,12 +52,16 @@ fn literal_code(literals: u32) -> u8 {
     LITERAL_CODES.get(literals as usize).copied().unwrap_or_else(|| literals.ilog2() as u8 + 19)
 }
 
-pub(super) fn match_code(length: u32) -> u8 {
+fn match_code(length: u32) -> u8 {
     MATCH_CODES.get(length as usize).copied().unwrap_or_else(|| length.ilog2() as u8 + 36)
 }
 
-pub(super) fn match_code_bits(code: u8) -> u8 {
-    MATCH_BITS[usize::from(code)]
+/// About how many bits a match takes with the tables that every decoder knows.
+pub(super) fn match_cost(offset: u32, length: u32) -> u32 {
+    let (offset, length) = (offset.ilog2() as u8, match_code(length));
+    let [_, offsets, matches] = &*PREDEFINED;
+    let extra = u32::from(offset) + u32::from(MATCH_BITS[usize::from(length)]);
+    extra + offsets.least_bits(offset) + matches.least_bits(length)
 }
 
 /// The tables that every decoder knows, by [`Kind`].
