@@ -12,17 +12,28 @@ use super::index::{Index, common_prefix, key_at};
 mod cost {
     /// A byte that agrees.
     pub(super) const EQUAL: u64 = 1;
-    /// A byte that does not.
+    /// A byte that does not agree.
     pub(super) const DIFFER: u64 = 64;
     /// A byte with nothing beside it.
     pub(super) const LITERAL: u64 = 46;
     /// To end a match for literals.
     pub(super) const END: u64 = 32;
-    /// To begin a match.
-    pub(super) const BEGIN: u64 = 288;
+    /// To begin a match at a displacement of its own.
+    pub(super) const BEGIN: u64 = 640;
+    /// To begin a match at a displacement that some of the last matches had.
+    pub(super) const RETURN: u64 = 256;
     /// To go on after literals at the displacement from before them.
-    pub(super) const RESUME: u64 = 112;
+    pub(super) const RESUME: u64 = 128;
 }
+
+/// What a byte costs.
+#[inline]
+fn byte_cost(agrees: bool) -> u64 {
+    if agrees { cost::EQUAL } else { cost::DIFFER }
+}
+
+/// How many of the last displacements are cheap to return to.
+const RECENT: usize = 16;
 
 /// How hard to look.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +110,8 @@ struct Aligner<'a> {
     literal: Track,
     /// The displacement of the last match that was the best way.
     last: i64,
+    /// The displacements of the last matches that were, the last one first.
+    recent: [i64; RECENT],
 }
 
 /// Returns the stretches of `new` that are worth having old bytes beside them, in order. `index` is of `old`.
@@ -117,6 +130,7 @@ pub(super) fn align(old: &[u8], index: &Index, new: &[u8], expected: i64, effort
         tracks: Vec::with_capacity(effort.tracks + 1),
         literal,
         last: expected,
+        recent: [LITERAL; RECENT],
     };
     aligner.run();
     aligner.stretches()
@@ -172,7 +186,13 @@ impl Aligner<'_> {
             Some(best) => {
                 let track = &mut self.tracks[best];
                 let event = event_of(track);
-                self.last = track.displacement;
+                if self.last != track.displacement {
+                    self.last = track.displacement;
+                    let kept =
+                        self.recent.iter().position(|recent| *recent == self.last).unwrap_or(RECENT - 1);
+                    self.recent[..=kept].rotate_right(1);
+                    self.recent[0] = self.last;
+                }
                 if self.literal.cost > cost + cost::END {
                     self.literal.cost = cost + cost::END;
                     self.literal.start = at as u32;
@@ -257,7 +277,7 @@ impl Aligner<'_> {
         for back in 1..=reach {
             let place = at - back;
             let old = (place as i64 + displacement) as usize;
-            spent += if self.new[place] == self.old[old] { cost::EQUAL } else { cost::DIFFER };
+            spent += byte_cost(self.new[place] == self.old[old]);
             let (cost, event) = self.history[place % HISTORY];
             if cost + spent < total {
                 let all = cost + spent + self.beginning(event, displacement);
@@ -297,6 +317,8 @@ impl Aligner<'_> {
             && self.events[event.previous as usize].displacement == displacement
         {
             cost::RESUME
+        } else if self.recent.contains(&displacement) {
+            cost::RETURN
         } else {
             cost::BEGIN
         }
@@ -308,13 +330,9 @@ impl Aligner<'_> {
         self.literal.cost += cost::LITERAL;
         self.tracks.retain_mut(|track| {
             let Some(beside) = old.get((at as i64 + track.displacement) as usize) else { return false };
-            if *beside == byte {
-                track.cost += cost::EQUAL;
-                track.doubt = track.doubt.saturating_sub(1);
-            } else {
-                track.cost += cost::DIFFER;
-                track.doubt = doubt;
-            }
+            let agrees = *beside == byte;
+            track.cost += byte_cost(agrees);
+            track.doubt = if agrees { track.doubt.saturating_sub(1) } else { doubt };
             true
         });
     }

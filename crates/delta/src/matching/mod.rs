@@ -10,6 +10,7 @@ mod exact;
 mod index;
 mod layout;
 mod pair;
+mod similar;
 #[cfg(test)]
 mod tests;
 mod tidy;
@@ -49,7 +50,7 @@ impl Match {
 }
 
 /// How many matches there may be. Above it, those that save least are dropped.
-pub(crate) const MAX_MATCHES: usize = 1 << 21;
+pub(crate) const MAX_MATCHES: usize = 1 << 20;
 
 /// How hard to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ pub(crate) fn find(
 
     let same = exact::find(old, old_layout, new, new_layout, &names)?;
     let mut matches = pair::headers(old_layout, new_layout, &names, &same);
-    let pairs = pair::files(old_layout, new_layout, &names, &same);
+    let pairs = pair::files(old, old_layout, new, new_layout, &names, &same)?;
     for (segment, same) in new_layout.iter().zip(&same) {
         matches.extend(same.map(|old| Match {
             new: segment.start,

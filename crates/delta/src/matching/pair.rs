@@ -1,12 +1,17 @@
 //! Which old file a new file is likely a version of.
 
 use std::collections::HashMap;
+use std::io;
 
 use super::Match;
 use super::layout::{Part, Segment};
+use super::similar::{self, Sketches};
+use crate::content::Content;
 
 /// How many old files are put beside a new one.
 const MAX_OLDS: usize = 3;
+/// How many of them because their content is similar.
+const MAX_SIMILAR: usize = 2;
 /// A new file shorter than this is not worth a search, in bytes.
 const MIN_FILE: u64 = 16;
 /// How many old files with the same simplified name are looked at.
@@ -81,46 +86,75 @@ pub(super) struct Pair {
 }
 
 /// Returns the pairs for all new files that are not among the old ones.
+///
+/// A file of the same path is enough. Without one, files of similar content come first, then those of a similar name.
 pub(super) fn files(
+    old: &mut impl Content,
     old_layout: &[Segment],
+    new: &mut impl Content,
     new_layout: &[Segment],
     names: &Names<'_>,
     same: &[Option<usize>],
-) -> Vec<Pair> {
+) -> io::Result<Vec<Pair>> {
     let lonely = |index: &usize| {
         let segment = &new_layout[*index];
         segment.part == Part::File && segment.len >= MIN_FILE && same[*index].is_none()
     };
-    let lonely: Vec<usize> = (0..new_layout.len()).filter(lonely).collect();
-    let mut similar: HashMap<(Vec<u8>, bool), Vec<usize>> = HashMap::new();
-    if lonely.iter().any(|index| names.same(&new_layout[*index]).is_empty()) {
-        for (index, segment) in old_layout.iter().enumerate().filter(|(_, old)| old.part == Part::File) {
-            for simplified in simplifications(segment.name.as_deref().unwrap_or_default()) {
-                similar.entry((simplified, segment.nested)).or_default().push(index);
-            }
-        }
+    let (known, unknown): (Vec<usize>, Vec<usize>) =
+        (0..new_layout.len()).filter(lonely).partition(|index| !names.same(&new_layout[*index]).is_empty());
+    let last_of_name =
+        |new| Pair { new, olds: names.same(&new_layout[new]).last().copied().into_iter().collect() };
+    let mut pairs: Vec<Pair> = known.into_iter().map(last_of_name).collect();
+    if unknown.is_empty() {
+        return Ok(pairs);
     }
-    let mut pairs = Vec::new();
-    for new in lonely {
-        let segment = &new_layout[new];
-        let mut olds: Vec<usize> = names.same(segment).iter().rev().take(1).copied().collect();
-        if olds.is_empty() {
-            let name = segment.name.as_deref().unwrap_or_default();
-            for simplified in simplifications(name) {
-                let Some(found) = similar.get(&(simplified, segment.nested)) else { continue };
-                let looked_at = found.iter().rev().take(MAX_LOOKED_AT);
-                let nearest = looked_at.min_by_key(|old| old_layout[**old].len.abs_diff(segment.len));
-                olds.extend(nearest.filter(|old| !olds.contains(old)));
-                if olds.len() == MAX_OLDS {
-                    break;
-                }
+    let simplified = SimplifiedNames::new(old_layout);
+    let large = unknown.iter().any(|index| new_layout[*index].len >= similar::MIN_FILE);
+    let sketches = if large { Some(Sketches::new(old, old_layout)?) } else { None };
+    for index in unknown {
+        let segment = &new_layout[index];
+        let mut olds = match &sketches {
+            Some(sketches) => sketches.similar(new, segment)?,
+            None => Vec::new(),
+        };
+        olds.truncate(MAX_SIMILAR);
+        for old in simplified.nearest(old_layout, segment) {
+            if olds.len() < MAX_OLDS && !olds.contains(&old) {
+                olds.push(old);
             }
         }
         if !olds.is_empty() {
-            pairs.push(Pair { new, olds });
+            pairs.push(Pair { new: index, olds });
         }
     }
-    pairs
+    Ok(pairs)
+}
+
+/// The old files by what is left of their names without what changes between versions.
+#[derive(Debug)]
+struct SimplifiedNames(HashMap<(Vec<u8>, bool), Vec<usize>>);
+
+impl SimplifiedNames {
+    fn new(layout: &[Segment]) -> Self {
+        let mut names: HashMap<_, Vec<usize>> = HashMap::new();
+        for (index, segment) in layout.iter().enumerate().filter(|(_, old)| old.part == Part::File) {
+            for simplified in simplifications(segment.name.as_deref().unwrap_or_default()) {
+                names.entry((simplified, segment.nested)).or_default().push(index);
+            }
+        }
+        Self(names)
+    }
+
+    /// For each way to simplify the name of a new file, the old file that is nearest in size.
+    fn nearest(&self, layout: &[Segment], segment: &Segment) -> Vec<usize> {
+        let name = segment.name.as_deref().unwrap_or_default();
+        let found = simplifications(name).filter_map(|simplified| self.0.get(&(simplified, segment.nested)));
+        let nearest = |found: &Vec<usize>| {
+            let looked_at = found.iter().rev().take(MAX_LOOKED_AT);
+            looked_at.min_by_key(|old| layout[**old].len.abs_diff(segment.len)).copied()
+        };
+        found.filter_map(nearest).collect()
+    }
 }
 
 /// What is left of a path when what changes between versions is taken out, from the most telling to the least: the

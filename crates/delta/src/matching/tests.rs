@@ -233,3 +233,14 @@ fn little_memory_finds_most_of_it() {
         assert!(rest < 60_000, "{profile:?}: {rest} bytes are not found");
     }
 }
+
+#[test]
+fn a_file_that_moved_and_changed_is_found_by_its_content() {
+    let bytes = noise(30_000, 1);
+    let mut changed = [&bytes[..9000], &noise(70, 5), &bytes[9000..]].concat();
+    changed.iter_mut().skip(300).step_by(700).for_each(|byte| *byte ^= 1); // no block of 1 KiB is left
+    let old = archive(&[("x/one", &noise(40_000, 2)), ("x/two", &bytes), ("x/three", &noise(30_000, 3))]);
+    let new = archive(&[("y/other", &changed)]);
+    let expected = [Match { new: 0, old: 40_000, len: 9000 }, Match { new: 9070, old: 49_000, len: 21_000 }];
+    assert_eq!(both_profiles(&old, &new), expected);
+}

@@ -121,7 +121,7 @@ fn piece_len(memory: u64) -> usize {
 /// What the profiles spend.
 fn effort(profile: Profile) -> Effort {
     match profile {
-        Profile::Best => Effort { places: 16, tracks: 6, doubt: 16, calm: 24 },
+        Profile::Best => Effort { places: 8, tracks: 6, doubt: 8, calm: 16 },
         Profile::Fast => Effort { places: 4, tracks: 3, doubt: 2, calm: 12 },
     }
 }
