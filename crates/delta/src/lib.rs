@@ -19,6 +19,8 @@ mod code;
 mod content;
 mod create;
 mod error;
+#[allow(dead_code)]
+mod exec;
 mod format;
 #[allow(dead_code)]
 mod matching;
