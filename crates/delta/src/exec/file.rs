@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::elf::Elf;
 use super::field::Field;
+use super::go::Tables;
 use super::rule::{BEFORE, BEHIND, Finder, Rule, Window};
 use crate::content::Content;
 
@@ -64,6 +65,10 @@ impl File {
             end = end.max(ruled.range.end);
             apart
         });
+        let go = |ruled: &Ruled| matches!(ruled.rule, Rule::GoFunctions | Rule::GoData);
+        if self.finder.go.is_none() && self.ruled.iter().any(go) {
+            self.finder.go = Tables::find(content, self.start, &self.finder.elf)?;
+        }
         let tables = self.ruled.iter().filter(|ruled| ruled.rule == Rule::Jumps);
         let tables: Vec<_> = tables.map(|ruled| self.elf().sections[ruled.section].in_memory()).collect();
         if tables.is_empty() { Ok(()) } else { self.take(content, &tables) }

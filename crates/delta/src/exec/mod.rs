@@ -11,6 +11,7 @@ mod arm;
 mod elf;
 mod field;
 mod file;
+mod go;
 mod map;
 mod model;
 mod plan;

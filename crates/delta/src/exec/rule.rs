@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::arm;
 use super::elf::{Elf, Kind, Machine, Section, u32_at, u64_at};
 use super::field::{Base, Field, Form};
+use super::go;
 use super::x86::{self, Operand};
 
 /// What holds addresses in a section.
@@ -24,10 +25,14 @@ pub(super) enum Rule {
     FromCode,
     /// Tables of words of four bytes that count from the table's first byte, whose address is taken in the code.
     Jumps,
+    /// The table of functions of a Go program.
+    GoFunctions,
+    /// Types and other data of a Go program.
+    GoData,
 }
 
 /// All rules, in the order of their codes.
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 11] = [
     Rule::Nothing,
     Rule::Code,
     Rule::Words(0b111),
@@ -37,6 +42,8 @@ const RULES: [Rule; 9] = [
     Rule::FromStart,
     Rule::FromCode,
     Rule::Jumps,
+    Rule::GoFunctions,
+    Rule::GoData,
 ];
 
 impl Rule {
@@ -58,7 +65,9 @@ impl Rule {
             Kind::Bytes if !section.mapped => Self::Nothing,
             Kind::Bytes if section.executable && elf.machine == Machine::Other => Self::Nothing,
             Kind::Bytes if section.executable => Self::Code,
+            Kind::Bytes if go::is_table(section) => Self::GoFunctions,
             Kind::Bytes if section.writable => Self::Words(0b111),
+            Kind::Bytes if elf.sections.iter().any(go::is_table) => Self::GoData,
             Kind::Bytes => match &section.name[..] {
                 b".eh_frame" => Self::FromHere,
                 b".eh_frame_hdr" => Self::FromStart,
@@ -85,6 +94,8 @@ pub(super) struct Finder {
     pub(super) elf: Elf,
     /// Where tables may begin: the addresses that code takes, sorted.
     taken: Vec<u32>,
+    /// The tables of a Go program.
+    pub(super) go: Option<go::Tables>,
     /// The lowest address.
     base: u64,
     /// The address of the first code.
@@ -95,7 +106,7 @@ pub(super) struct Finder {
 const MAX_TAKEN: usize = 1 << 20;
 
 /// How many bytes before and behind a block are needed to find its fields.
-pub(super) const BEFORE: usize = 64;
+pub(super) const BEFORE: usize = 128;
 pub(super) const BEHIND: usize = 32;
 
 /// A stretch of a section, with some bytes around it.
@@ -115,7 +126,7 @@ impl Finder {
         let text = elf.sections.iter().find(|section| section.name == b".text");
         let code = text.or_else(|| elf.sections.iter().find(|section| section.executable));
         let code = code.map_or(base, |section| section.address);
-        Self { elf, taken: Vec::new(), base, code }
+        Self { elf, taken: Vec::new(), go: None, base, code }
     }
 
     /// Whether the program has this address.
@@ -149,6 +160,16 @@ impl Finder {
             Rule::FromStart => self.halves(window, address, fields, |_| Some(Base::At(section.address))),
             Rule::FromCode => self.halves(window, address, fields, |_| Some(Base::At(self.code))),
             Rule::Jumps => self.jumps(window, address, fields),
+            Rule::GoFunctions | Rule::GoData => {
+                let before = fields.len();
+                let keep = |field: Field| fields.extend(self.has(field.target).then_some(field));
+                match &self.go {
+                    Some(go) if rule == Rule::GoData => go.data(window, address, keep),
+                    Some(go) => go.functions(window, address, keep),
+                    None => {}
+                }
+                fields[before..].sort_by_key(|field| field.at);
+            }
         }
     }
 
@@ -276,10 +297,12 @@ impl Finder {
     }
 
     fn keep(&mut self, target: u64, of: &[Range<u64>]) {
-        if target & 3 == 0 && self.taken.len() < MAX_TAKEN && of.iter().any(|range| range.contains(&target)) {
-            if let Ok(target) = u32::try_from(target.wrapping_sub(self.base)) {
-                self.taken.push(target);
-            }
+        if target & 3 != 0 || self.taken.len() >= MAX_TAKEN || !of.iter().any(|range| range.contains(&target))
+        {
+            return;
+        }
+        if let Ok(target) = u32::try_from(target.wrapping_sub(self.base)) {
+            self.taken.push(target);
         }
     }
 }

@@ -187,7 +187,7 @@ fn a_program_is_parsed_whole_or_not_at_all() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn pieces_do_not_matter(
