@@ -25,6 +25,8 @@ const TEXT: usize = 22;
 const TYPES: usize = 37;
 const FUNCTION_DATA: usize = 40;
 const WORDS: usize = 41;
+/// What the places of types are multiples of, mostly.
+const TYPE: u32 = 32;
 
 /// Where the tables of a Go program are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,12 +38,14 @@ pub(super) struct Tables {
     values: Range<u64>,
     functions: Range<u64>,
     types: Range<u64>,
+    /// The list of types.
+    links: Range<u64>,
     function_data: Range<u64>,
     /// Where functions begin, from the first byte of the code; sorted.
     entries: Vec<u32>,
     /// Where functions are described, from the beginning of `functions`; sorted.
     described: Vec<u32>,
-    /// Where names begin; sorted.
+    /// Where names of functions begin; sorted.
     named: Vec<u32>,
 }
 
@@ -65,6 +69,18 @@ impl<C: Content> Source<'_, C> {
         let mut bytes = vec![0; len];
         self.content.read_at(self.file + section.offset + at, &mut bytes)?;
         Ok(Some(bytes))
+    }
+
+    /// Where the last type is that is listed, from the first one.
+    fn last_type(&mut self, section: &Section) -> io::Result<u64> {
+        let mut last = 0;
+        for at in (0..section.len).step_by(CHUNK) {
+            let len = CHUNK.min((section.len - at) as usize);
+            let Some(bytes) = self.read(section, at, len)? else { break };
+            let types = (0..len).step_by(4).filter_map(|at| u32_at(&bytes, at));
+            last = last.max(types.max().unwrap_or(0));
+        }
+        Ok(last.into())
     }
 
     /// The record of the module whose table of functions is at `table`, with names at `names`.
@@ -124,6 +140,10 @@ impl Tables {
         tables.described = (0..count).filter_map(|n| u32_at(&list, 8 * n + 4)).collect();
         tables.entries.sort_unstable();
         tables.described.sort_unstable();
+        if let Some(links) = elf.sections.iter().find(|section| section.name == b".typelink") {
+            tables.types.end = tables.types.start.saturating_add(source.last_type(links)?);
+            tables.links = links.in_memory();
+        }
         let mut at = word(4);
         while at < word(5) {
             let len = CHUNK.min((word(5) - at) as usize);
@@ -155,17 +175,30 @@ impl Tables {
             if value == 0 || at < covered {
                 continue;
             }
-            let base = if self.entries.binary_search(&value).is_ok() {
-                self.text
-            } else if self.function_data.contains(&here) && self.named.binary_search(&value).is_ok() {
-                self.names.start
-            } else if u64::from(value) < self.types.end.saturating_sub(self.types.start) {
-                self.types.start
-            } else {
-                continue;
+            let entry = |at: Option<usize>| {
+                let value = at.and_then(|at| u32_at(window.bytes, at));
+                value.is_some_and(|value| self.entries.binary_search(&value).is_ok())
             };
+            let base = if self.function_data.contains(&here) {
+                self.named.binary_search(&value).is_ok().then_some(self.names.start)
+            } else if entry(Some(at)) && (entry(at.checked_sub(4)) || entry(Some(at + 4))) {
+                // Methods have two functions each.
+                Some(self.text)
+            } else {
+                self.is_type_or_name(here, value).then_some(self.types.start)
+            };
+            let Some(base) = base else { continue };
             keep(offset(place, value, base));
         }
+    }
+
+    /// Whether a word is likely to be the place of a type, or of the name of one.
+    fn is_type_or_name(&self, here: u64, value: u32) -> bool {
+        // Two small numbers of two bytes each are common among types.
+        let two = value >> 16 > 0 && value & 0xff00 == 0;
+        u64::from(value) <= self.types.end.saturating_sub(self.types.start)
+            && (value.is_multiple_of(TYPE) || !two)
+            && (self.types.contains(&here) || self.links.contains(&here))
     }
 
     /// Appends the fields of the table of functions.
