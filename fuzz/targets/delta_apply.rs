@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use deltaport_delta::{Limits, Options, apply, create};
 use deltaport_oci::Digest;
 
-const LIMITS: Limits = Limits { target_size: 1 << 20, memory: 16 << 20 };
+const LIMITS: Limits = Limits { target_size: 1 << 20, scratch: 1 << 20, threads: 1 };
 
 struct Sample {
     base: Vec<u8>,
@@ -24,7 +24,14 @@ fn sample() -> &'static Sample {
         changed.splice(5000..5010, b"something else".iter().copied());
         let (base, target) = (gzip(&text), gzip(&changed));
         let options = Options { worth_percent: 10_000, ..Options::default() };
-        let delta = create(&mut [Cursor::new(&base)], &mut Cursor::new(&target), &options).expect("a delta");
+        let delta = create(
+            &mut [Cursor::new(&base)],
+            &mut Cursor::new(&target),
+            || Ok(Cursor::new(Vec::new())),
+            &options,
+            |_| (),
+        )
+        .expect("a delta");
         Sample { base, delta: delta.bytes }
     })
 }
@@ -43,7 +50,7 @@ libfuzzer_sys::fuzz_target!(|edits: Vec<(u16, u8)>| {
         delta[at] = byte;
     }
     let mut out = Vec::new();
-    if let Ok(applied) = apply(&mut [&base[..]], &delta[..], &mut out, &LIMITS) {
+    if let Ok(applied) = apply(&mut [&base[..]], &delta[..], &mut out, Cursor::new(Vec::new()), &LIMITS) {
         assert_eq!(applied.digest, Digest::of(applied.digest.algorithm(), &out));
         assert_eq!(applied.size, out.len() as u64);
         let header = deltaport_delta::inspect(&delta[..]).expect("it was just read");

@@ -20,11 +20,17 @@ libfuzzer_sys::fuzz_target!(|input: (u8, &[u8], &[u8])| {
         let level = u32::from(level) / 2 % 10;
         (base, target) = (gzip(&base, level), gzip(&target, level));
     }
-    let options = Options { memory: 64 << 20, worth_percent: 100_000, level: 5, ..Options::default() };
-    match create(&mut [Cursor::new(&base)], &mut Cursor::new(&target), &options) {
+    let options = Options { worth_percent: 100_000, ..Options::default() };
+    match create(
+        &mut [Cursor::new(&base)],
+        &mut Cursor::new(&target),
+        || Ok(Cursor::new(Vec::new())),
+        &options,
+        |_| (),
+    ) {
         Ok(delta) => {
             let mut out = Vec::new();
-            apply(&mut [&base[..]], &delta.bytes[..], &mut out, &Limits::default())
+            apply(&mut [&base[..]], &delta.bytes[..], &mut out, Cursor::new(Vec::new()), &Limits::default())
                 .expect("create proved it");
             assert!(out == target);
         }

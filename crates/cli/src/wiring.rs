@@ -82,8 +82,8 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
         },
         delta: deltaport_registry::Delta {
             memory: settings.delta.memory.0,
+            scratch: settings.delta.scratch.0,
             jobs: count(settings.delta.jobs),
-            level: i32::try_from(settings.delta.level).unwrap_or(i32::MAX),
             maximum_layer: settings.delta.maximum_layer.0,
         },
     };

@@ -1,28 +1,45 @@
 //! From bases and a delta to the target.
 
-use std::io::{Read, Write};
+use std::io::{self, BufWriter, Read, Seek, Write};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use deltaport_oci::Digest;
 
+use crate::code;
+use crate::content::Seekable;
 use crate::error::Error;
-use crate::format::{Blob, Header, Kind};
-use crate::patch;
-use crate::stream::{Bounded, Expecting, Hashing, copy};
+use crate::exec::Predicted;
+use crate::format::{Base, Header, Kind};
+use crate::open::open;
+use crate::recipe::{Encode, Recipe};
+use crate::stream::{BUFFER, Expecting, Hashing, Limited, copy};
+use crate::tables::Tables;
 use crate::token;
+use crate::unfold::{Fold, Folder, Packed, Unfolder};
 
-/// What applying a delta may cost.
+/// How many chunks of content may wait to be compressed.
+const QUEUE: usize = 4;
+/// How large such a chunk is.
+const CHUNK: usize = 256 << 10;
+
+/// What applying a delta may cost. Memory is not among it: no delta takes more than [`MAX_MEMORY`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The largest target that is made. Default: 16 GiB.
+    /// The largest target that is made, in bytes. Default: 16 GiB.
     pub target_size: u64,
-    /// The most memory that is taken: for this version, the bases and the target as the delta's kind looks at them,
-    /// and 1 MiB. Default: 1 GiB.
-    pub memory: u64,
+    /// The most scratch space that is taken, in bytes: for all bases, uncompressed. Default: 64 GiB.
+    pub scratch: u64,
+    /// How many threads may work at the same time. Default: 1.
+    pub threads: usize,
 }
+
+/// The most memory that [`apply`] takes, in bytes, whatever the layer and with up to eight threads: 256 MiB.
+pub const MAX_MEMORY: u64 = 256 << 20;
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { target_size: 16 << 30, memory: 1 << 30 }
+        Self { target_size: 16 << 30, scratch: 64 << 30, threads: 1 }
     }
 }
 
@@ -34,17 +51,11 @@ impl Limits {
         if header.target.size > self.target_size {
             return Err(Error::Limit { what: "the target", limit: self.target_size });
         }
-        if memory_of(header) > self.memory {
-            return Err(Error::Limit { what: "memory", limit: self.memory });
+        if header.old_len > self.scratch {
+            return Err(Error::Limit { what: "scratch space", limit: self.scratch });
         }
         Ok(())
     }
-}
-
-/// The memory that applying a delta with this header takes. Cannot overflow: each part is at most
-/// [`MAX_SIZE`](crate::MAX_SIZE).
-fn memory_of(header: &Header) -> u64 {
-    header.reference_len + header.stream_len + patch::READER_OVERHEAD
 }
 
 /// What was made: the delta's target, proven.
@@ -59,85 +70,176 @@ pub struct Applied {
 /// Writes the target of a delta to `out`.
 ///
 /// `bases` are the blobs that the delta's header names, in that order; their digests are proven before the first byte
-/// is written. `delta` is read to its end. Success means that `out` has received exactly the blob that the header names
-/// as target; whether that is the blob which the caller wants is for the caller to compare. After any error, what `out`
-/// has received must be thrown away.
+/// is written. `delta` is read to its end. `scratch` is an empty file, which takes the bases uncompressed. Success means
+/// that `out` has received exactly the blob that the header names as target; whether that is the blob which the caller
+/// wants is for the caller to compare. After any error, what `out` has received must be thrown away. A caller that
+/// wants to stop lets `out` or `delta` fail.
 ///
 /// Fails with
 /// - [`Error::BaseMismatch`] when a base is not the one that the header names,
 /// - [`Error::Format`] when the delta is damaged, or anything follows it,
 /// - [`Error::Limit`] when `limits` do not allow it,
 /// - [`Error::OutputMismatch`] when a delta that looks right makes something else than its target,
-/// - [`Error::Io`] when `bases`, `delta` or `out` do.
-pub fn apply<B: Read>(
+/// - [`Error::Io`] when `bases`, `delta`, `out` or `scratch` do.
+pub fn apply<B: Read, F: Read + Write + Seek + Send>(
     bases: &mut [B],
-    mut delta: impl Read,
+    mut delta: impl Read + Send,
     out: impl Write,
+    scratch: F,
     limits: &Limits,
 ) -> Result<Applied, Error> {
     let header = Header::read(&mut delta)?;
     limits.admit(&header)?;
-    let reference = read_reference(&header, bases)?;
-
-    let mut stream = patch::Reader::open(delta, header.payload_len, &reference, header.stream_len)?;
+    let tables = Tables::read(&header, &mut delta)?;
+    let old = stage(&header, bases, &tables, scratch)?;
+    let mut data = (&mut delta).take(header.sections.data);
+    let mut content = code::Decoder::new(
+        Arc::clone(&tables.matches),
+        &mut data,
+        Predicted::new(old, Arc::clone(&tables.matches), tables.models),
+        header.new_len,
+    )?;
     let mut out = Expecting::new(out, header.target);
-    match header.kind {
-        Kind::Raw => _ = copy(&mut stream, &mut out)?,
-        Kind::Token => token::encode(&mut stream, &mut out)?,
+    match (header.kind, &header.recipe) {
+        (Kind::Raw, _) => _ = copy(&mut content, &mut out)?,
+        (Kind::Token, _) => token::encode(&mut content, &mut out)?,
+        (Kind::Plain, Some(recipe)) => {
+            compress(&mut content, &tables.folds, recipe, limits.threads, &mut out)?;
+        }
+        (Kind::Plain, None) => return Err(Error::Format("a plain delta without a recipe")),
     }
-    let mut delta = stream.finish()?;
-    if copy(&mut (&mut delta).take(1), &mut std::io::sink())? > 0 {
+    // Only now is it known that nothing follows: neither content, nor data, nor anything behind that.
+    let more = copy(&mut content, &mut io::sink())?;
+    drop(content);
+    if more > 0 || data.limit() > 0 || copy(&mut delta.take(1), &mut io::sink())? > 0 {
         return Err(Error::Format("it goes on behind its end"));
     }
     let (digest, size) = out.finish()?;
     Ok(Applied { digest, size })
 }
 
-/// Reads all bases, as the delta's kind looks at them.
-fn read_reference<B: Read>(header: &Header, bases: &mut [B]) -> Result<Vec<u8>, Error> {
+/// Opens all bases into `scratch`, one behind the other.
+fn stage<B: Read, F: Read + Write + Seek>(
+    header: &Header,
+    bases: &mut [B],
+    tables: &Tables,
+    scratch: F,
+) -> Result<Seekable<F>, Error> {
     if bases.len() != header.bases.len() {
         return Err(Error::BaseMismatch("the delta was made from another number of bases"));
     }
-    let over = Error::Limit { what: "memory", limit: header.reference_len };
-    let Ok(len) = usize::try_from(header.reference_len) else { return Err(over) };
-    let mut reference = Vec::new();
-    reference.try_reserve_exact(len).map_err(|_| over)?;
-    for (base, expected) in bases.iter_mut().zip(&header.bases) {
-        read_base(header.kind, base, expected, &mut reference, header.reference_len)?;
+    let mut staged = Limited::new(BufWriter::with_capacity(CHUNK, scratch), header.old_len);
+    for ((base, expected), packed) in bases.iter_mut().zip(&header.bases).zip(&tables.unfold) {
+        stage_base(base, expected, packed, &mut staged)?;
     }
-    if reference.len() != len {
+    let (staged, left) = staged.finish();
+    if left > 0 {
         return Err(Error::Format("its bases are not as long as announced"));
     }
-    Ok(reference)
+    Ok(Seekable::new(staged.into_inner().map_err(io::IntoInnerError::into_error)?)?)
 }
 
-/// Appends a base to `reference`, which may grow to `most` bytes, and proves that it is the expected one.
-fn read_base(
-    kind: Kind,
+/// Opens a base and proves that it is the expected one.
+fn stage_base(
     base: &mut impl Read,
-    expected: &Blob,
-    reference: &mut Vec<u8>,
-    most: u64,
+    expected: &Base,
+    packed: &[Packed],
+    staged: &mut impl Write,
 ) -> Result<(), Error> {
     // One byte more than expected is enough to see that a base is too long.
-    let mut base = Hashing::new(base.take(expected.size + 1), expected.digest.algorithm());
-    let looked_at = look_at(kind, &mut base, &mut Bounded::new(reference, most));
-    if let Err(error @ Error::Io(_)) = looked_at {
+    let blob = expected.blob;
+    let mut base = Hashing::new(base.take(blob.size + 1), blob.digest.algorithm());
+    let mut unfolder = Unfolder::new(staged, packed);
+    let opened = open(expected.form, &mut base, &mut unfolder);
+    if let Err(error @ Error::Io(_)) = opened {
         return Err(error);
     }
-    // A wrong base may well be one that cannot be looked at. That it is wrong is what the caller can act upon.
-    if base.finish()? != *expected {
+    // A wrong base may well be one that cannot be opened. That it is wrong is what the caller can act upon.
+    if base.finish()? != blob {
         return Err(Error::BaseMismatch("its digest is another"));
     }
-    looked_at.map_err(|_| Error::Format("its bases are not what it announces"))
+    opened
+        .and_then(|()| unfolder.finish().map(drop))
+        .map_err(|_| Error::Format("its bases are not what it announces"))
 }
 
-/// Writes a blob as a delta's kind looks at it.
-pub(crate) fn look_at(kind: Kind, blob: &mut impl Read, view: &mut impl Write) -> Result<(), Error> {
-    match kind {
-        Kind::Raw => copy(blob, view)?,
-        // The writer knows the limit.
-        Kind::Token => token::decode(blob, view, u64::MAX)?,
-    };
+/// Folds and compresses content. With a second thread, the content is made while what came before is compressed.
+fn compress(
+    content: &mut (impl Read + Send),
+    folds: &[Fold],
+    recipe: &Recipe,
+    threads: usize,
+    out: &mut impl Write,
+) -> Result<(), Error> {
+    let mut compressor = Compressor { encoder: recipe.encoder(threads)?, buffer: Vec::new(), out };
+    if threads <= 1 {
+        fold(content, folds, &mut compressor)?;
+        return compressor.finish();
+    }
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(QUEUE);
+        let folder = scope.spawn(move || {
+            let mut chunks = BufWriter::with_capacity(CHUNK, Chunks(sender));
+            fold(content, folds, &mut chunks)?;
+            Ok::<_, Error>(chunks.flush()?)
+        });
+        // The loop ends when the folder does, and the folder when this one does.
+        let compressed = receiver.into_iter().try_for_each(|chunk: Vec<u8>| compressor.write_all(&chunk));
+        let folded = folder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        compressed?;
+        folded?;
+        compressor.finish()
+    })
+}
+
+/// Writes content as it is before it is compressed as a whole.
+fn fold(content: &mut impl Read, folds: &[Fold], out: &mut impl Write) -> Result<(), Error> {
+    let mut folder = Folder::new(out, folds);
+    copy(content, &mut folder)?;
+    folder.finish()?;
     Ok(())
+}
+
+/// A writer that compresses.
+struct Compressor<'a, W> {
+    encoder: Box<dyn Encode>,
+    buffer: Vec<u8>,
+    out: &'a mut W,
+}
+
+impl<W: Write> Compressor<'_, W> {
+    fn finish(mut self) -> Result<(), Error> {
+        self.encoder.finish(&mut self.buffer);
+        Ok(self.out.write_all(&self.buffer)?)
+    }
+}
+
+impl<W: Write> Write for Compressor<'_, W> {
+    fn write(&mut self, content: &[u8]) -> io::Result<usize> {
+        for piece in content.chunks(BUFFER) {
+            self.encoder.write(piece, &mut self.buffer);
+            self.out.write_all(&self.buffer)?;
+            self.buffer.clear();
+        }
+        Ok(content.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A writer that hands what it gets to another thread.
+struct Chunks(SyncSender<Vec<u8>>);
+
+impl Write for Chunks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Whoever receives has failed, and says why.
+        self.0.send(bytes.to_vec()).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

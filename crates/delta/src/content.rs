@@ -1,6 +1,7 @@
 //! Content that is read at any place, wherever it is kept.
 
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 
 /// Bytes that can be read at any place.
 pub(crate) trait Content {
@@ -21,6 +22,52 @@ impl Content for &[u8] {
         let end = start.checked_add(buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         buffer.copy_from_slice(self.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
+    }
+}
+
+impl<C: Content + ?Sized> Content for &mut C {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn read_at(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+        (**self).read_at(at, buffer)
+    }
+}
+
+/// A part of some content, as content of its own.
+#[derive(Debug)]
+pub(crate) struct Part<C> {
+    inner: C,
+    range: Range<u64>,
+}
+
+impl<C: Content> Part<C> {
+    /// The bytes of `inner` in `range`, which lies in it.
+    pub(crate) fn new(inner: C, range: Range<u64>) -> Self {
+        Self { inner, range }
+    }
+}
+
+impl<C: Content> Content for Part<C> {
+    fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    fn read_at(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let start = self.range.start.checked_add(at).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let end = start.checked_add(buffer.len() as u64).filter(|end| *end <= self.range.end);
+        end.ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.inner.read_at(start, buffer)
+    }
+}
+
+impl<C: Content> Read for Part<C> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = buffer.len().min(usize::try_from(self.len()).unwrap_or(usize::MAX));
+        self.inner.read_at(self.range.start, &mut buffer[..len])?;
+        self.range.start += len as u64;
+        Ok(len)
     }
 }
 

@@ -1,33 +1,62 @@
 //! From bases and a target to a delta.
 
-use std::io::{self, Read, Seek};
+mod plain;
+mod staged;
+
+use std::io::{self, Read, Seek, Write};
+use std::sync::Arc;
 
 use deltaport_oci::Algorithm;
 
-use crate::apply::{Limits, apply, look_at};
+use self::staged::Staged;
+use crate::apply::{Limits, apply};
+use crate::code::{self, Effort};
+use crate::content::{Content as _, Part, Seekable};
 use crate::error::Error;
-use crate::format::{Blob, Header, Kind, MAX_BASES};
-use crate::patch::{self, Effort};
-use crate::stream::{Bounded, Hashing};
+use crate::exec::{self, Predicted};
+use crate::format::{Base, Blob, Form, Header, Kind, MAX_BASES};
+use crate::matching::{self, Segment};
+use crate::recipe::Recipe;
+use crate::tables::Tables;
+
+/// How much work goes into a delta.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// For a delta that somebody waits for.
+    Fast,
+    /// For one that is made once and sent often.
+    #[default]
+    Best,
+}
 
 /// How a delta is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The hash by which the delta names its bases and its target: the one that their manifests use. Default: SHA-256.
     pub algorithm: Algorithm,
-    /// The zstd level, 5 to 12; anything else is taken as the nearest of these. Default: 9.
-    pub level: i32,
-    /// The most memory that is taken. This version keeps the bases and the target in it, as the delta's kind looks at
-    /// them, and searches the better the more is left: best with five to ten times the size of the bases. Default:
-    /// 1 GiB.
+    /// How much work goes into it. Default: [`Profile::Best`].
+    pub profile: Profile,
+    /// The most memory that is taken, in bytes; less than [`MIN_MEMORY`] counts as that. With little memory the search
+    /// is a coarser one. Default: 1 GiB.
     pub memory: u64,
+    /// How many threads may work at the same time. They do not change the delta. Default: 1.
+    pub threads: usize,
     /// The largest delta that is worth it, in percent of the target's size. Default: 70.
     pub worth_percent: u32,
 }
 
+/// What little memory is enough to make a delta, in bytes.
+pub const MIN_MEMORY: u64 = 256 << 20;
+
 impl Default for Options {
     fn default() -> Self {
-        Self { algorithm: Algorithm::Sha256, level: 9, memory: 1 << 30, worth_percent: 70 }
+        Self {
+            algorithm: Algorithm::Sha256,
+            profile: Profile::Best,
+            memory: 1 << 30,
+            threads: 1,
+            worth_percent: 70,
+        }
     }
 }
 
@@ -41,148 +70,226 @@ pub struct Delta {
     pub bytes: Vec<u8>,
 }
 
-/// Makes the smallest delta from `bases` to `target` that this version knows, and proves it by applying it.
+/// What is being done, for whoever shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Bases and target are opened.
+    Open,
+    /// The encoder of the target is looked for.
+    Recipe,
+    /// Compressed files inside are opened.
+    Unfold,
+    /// What is alike is looked for.
+    Match,
+    /// The delta is written.
+    Code,
+    /// The delta is applied, and the result compared with the target.
+    Prove,
+}
+
+/// Makes a delta from `bases` to `target`, and proves it by applying it.
 ///
-/// All inputs are read from their starts, several times. The same inputs and options give the same bytes for as long as
-/// the version of the zstd library stays the same.
+/// The kinds are tried in the order in which they give small deltas: `plain` for what can be compressed again, `token`
+/// for other gzip, `raw` for everything else. All inputs are read from their starts, several times. `scratch` opens an
+/// empty file whenever one is needed; they take bases and target uncompressed, at most twice. `at` hears of every
+/// stage. The same inputs and options give the same bytes for as long as this crate and the zstd library stay the same.
 ///
 /// Fails with
 /// - [`Error::NotWorthIt`] when every delta is larger than `options` allow,
-/// - [`Error::Limit`] when none was found and one could not be tried within `options.memory`,
 /// - [`Error::BaseMismatch`] when `bases` are none or more than [`MAX_BASES`], or change meanwhile,
-/// - [`Error::Io`] when `bases` or `target` do.
-pub fn create<B: Read + Seek, T: Read + Seek>(
+/// - [`Error::Io`] when `bases`, `target` or `scratch` do.
+pub fn create<B, T, F>(
     bases: &mut [B],
     target: &mut T,
+    mut scratch: impl FnMut() -> io::Result<F>,
     options: &Options,
-) -> Result<Delta, Error> {
+    mut at: impl FnMut(Stage),
+) -> Result<Delta, Error>
+where
+    B: Read + Seek,
+    T: Read + Seek,
+    F: Read + Write + Seek + Send,
+{
     if bases.is_empty() || bases.len() > MAX_BASES {
         return Err(Error::BaseMismatch("a delta has at least one base and at most 16"));
     }
-    let best = smallest(bases, target, options)?;
-    prove(bases, &best, options)?;
-    Ok(best)
-}
-
-/// Tries every kind; each has to be smaller than what the ones before have made.
-fn smallest<B: Read + Seek, T: Read + Seek>(
-    bases: &mut [B],
-    target: &mut T,
-    options: &Options,
-) -> Result<Delta, Error> {
-    let allowed = allowed(target.seek(io::SeekFrom::End(0))?, options);
-    let mut best: Result<Delta, _> = Err(Error::NotWorthIt { allowed });
-    let mut compressed = false;
-    for kind in [Kind::Token, Kind::Raw] {
-        let effort = Effort {
-            level: options.level,
-            most: best.as_ref().map_or(allowed, |delta| delta.bytes.len() as u64 - 1),
-            memory: options.memory,
-            compressed,
+    let size = target.seek(io::SeekFrom::End(0))?;
+    let allowed = size.saturating_mul(options.worth_percent.into()) / 100;
+    let mut job = Making { bases, target, scratch: &mut scratch, options, at: &mut at };
+    let mut worth = Err(Error::NotWorthIt { allowed });
+    for kind in [Kind::Plain, Kind::Token, Kind::Raw] {
+        let made = match kind {
+            Kind::Plain => job.plain(),
+            Kind::Token => job.same_form(kind, Form::Tokens),
+            Kind::Raw => job.same_form(kind, Form::AsIs),
         };
-        match attempt(kind, bases, target, options.algorithm, effort) {
-            Ok(found) => {
-                // What has token streams is gzip.
-                compressed = kind == Kind::Token;
-                best = found.map_or(best, Ok);
-            }
-            Err(Error::Unrepresentable(_)) => {}
-            // Whether it would have been worth it is not known, so "not worth it" must not be the answer.
-            Err(limit @ Error::Limit { .. }) => best = best.or(Err(limit)),
+        let made = match made {
+            Ok(made) => made,
+            Err(Error::Unrepresentable(_)) => continue,
             Err(error) => return Err(error),
+        };
+        // A kind that saves too little is the best that there is: those behind it give larger deltas.
+        if made.delta().bytes.len() as u64 > allowed {
+            break;
         }
+        match job.prove(made) {
+            // Every recipe was right for the first blocks only.
+            Err(Error::OutputMismatch(_)) if kind == Kind::Plain => continue,
+            proven => worth = proven,
+        }
+        break;
     }
-    best
+    worth
 }
 
-/// The largest delta that is worth it.
-fn allowed(target_size: u64, options: &Options) -> u64 {
-    let allowed = u128::from(target_size) * u128::from(options.worth_percent) / 100;
-    u64::try_from(allowed).unwrap_or(u64::MAX)
+/// A delta in the making.
+struct Making<'a, B, T, S> {
+    bases: &'a mut [B],
+    target: &'a mut T,
+    scratch: S,
+    options: &'a Options,
+    at: &'a mut dyn FnMut(Stage),
 }
 
-/// Makes a delta of the given kind, `None` when it would have more than `effort.most` bytes.
-fn attempt<B: Read + Seek, T: Read + Seek>(
-    kind: Kind,
-    bases: &mut [B],
-    target: &mut T,
-    algorithm: Algorithm,
-    mut effort: Effort,
-) -> Result<Option<Delta>, Error> {
-    let views = Views::read(kind, bases, target, algorithm, effort.memory)?;
-    effort.memory -= views.bytes.len() as u64;
-    let mut header = views.header(kind);
-    let Some(most) = effort.most.checked_sub(header.to_bytes().len() as u64) else { return Ok(None) };
-    effort.most = most;
-    let Some(payload) = patch::write(&views.bytes, views.reference_len, &effort)? else { return Ok(None) };
-    drop(views);
-    header.payload_len = payload.len() as u64;
-    let mut bytes = header.to_bytes();
-    bytes.extend_from_slice(&payload);
-    Ok(Some(Delta { header, bytes }))
-}
-
-/// All bases and the target, as a kind looks at them, and what the blobs themselves are.
-struct Views {
-    /// The bases, and right behind them the target.
-    bytes: Vec<u8>,
-    reference_len: usize,
-    bases: Vec<Blob>,
+/// Two contents and what is known about them.
+struct Contents<F> {
+    bases: Vec<Base>,
     target: Blob,
+    old: Seekable<F>,
+    old_layout: Vec<Segment>,
+    new: Seekable<F>,
+    new_layout: Vec<Segment>,
+    /// How the target may have been compressed.
+    recipes: Vec<Recipe>,
+    tables: Tables,
 }
 
-impl Views {
-    /// Reads everything, into at most `memory` bytes.
-    fn read<B: Read + Seek, T: Read + Seek>(
-        kind: Kind,
-        bases: &mut [B],
-        target: &mut T,
-        algorithm: Algorithm,
-        memory: u64,
-    ) -> Result<Self, Error> {
-        let mut bytes = Vec::new();
-        let mut blobs = Vec::with_capacity(bases.len());
-        for base in bases {
-            blobs.push(append(kind, base, algorithm, &mut bytes, memory)?);
+/// A delta that is not proven yet.
+struct Made {
+    header: Header,
+    payload: Vec<u8>,
+    /// Other recipes that may be the right one.
+    others: Vec<Recipe>,
+}
+
+impl Made {
+    fn delta(&self) -> Delta {
+        let mut bytes = self.header.to_bytes();
+        bytes.extend_from_slice(&self.payload);
+        Delta { header: self.header.clone(), bytes }
+    }
+}
+
+impl<B, T, F, S> Making<'_, B, T, S>
+where
+    B: Read + Seek,
+    T: Read + Seek,
+    F: Read + Write + Seek + Send,
+    S: FnMut() -> io::Result<F>,
+{
+    /// Opens every base in its form, one behind the other.
+    fn open_bases(&mut self, forms: &[Form]) -> Result<(Vec<Base>, Staged<F>), Error> {
+        let mut old = Staged::new((self.scratch)()?);
+        let mut opened = Vec::with_capacity(forms.len());
+        for (base, form) in self.bases.iter_mut().zip(forms) {
+            base.rewind()?;
+            opened.push(Base { blob: old.append(base, *form, self.options.algorithm)?, form: *form });
         }
-        let reference_len = bytes.len();
-        let target = append(kind, target, algorithm, &mut bytes, memory)?;
-        Ok(Self { bytes, reference_len, bases: blobs, target })
+        Ok((opened, old))
     }
 
-    /// The header of the delta between them, but for the length of its payload.
-    fn header(&self, kind: Kind) -> Header {
-        Header {
-            kind,
-            bases: self.bases.clone(),
-            target: self.target,
-            reference_len: self.reference_len as u64,
-            stream_len: (self.bytes.len() - self.reference_len) as u64,
-            payload_len: 0,
+    fn open_target(&mut self, form: Form) -> Result<(Blob, Staged<F>), Error> {
+        let mut new = Staged::new((self.scratch)()?);
+        self.target.rewind()?;
+        Ok((new.append(&mut *self.target, form, self.options.algorithm)?, new))
+    }
+
+    /// Makes a delta of a kind for which all blobs are opened in the same way.
+    fn same_form(&mut self, kind: Kind, form: Form) -> Result<Made, Error> {
+        (self.at)(Stage::Open);
+        let (target, new) = self.open_target(form)?;
+        let (bases, old) = self.open_bases(&vec![form; self.bases.len()])?;
+        let contents = Contents {
+            tables: Tables { unfold: vec![Vec::new(); bases.len()], ..Tables::default() },
+            bases,
+            target,
+            old_layout: Segment::whole(old.len()),
+            old: old.into_content()?,
+            new_layout: Segment::whole(new.len()),
+            new: new.into_content()?,
+            recipes: Vec::new(),
+        };
+        self.write(kind, contents)
+    }
+
+    /// Looks for matches and writes the delta.
+    fn write(&mut self, kind: Kind, contents: Contents<F>) -> Result<Made, Error> {
+        let Contents { bases, target, mut old, old_layout, mut new, new_layout, recipes, mut tables } =
+            contents;
+        (self.at)(Stage::Match);
+        let options = self.matching();
+        let mut matches = matching::find(&mut old, &old_layout, &mut new, &new_layout, options)?;
+        if kind == Kind::Plain && self.options.profile == Profile::Best {
+            tables.models = exec::plan(&mut matches, &mut old, &old_layout, &mut new, &new_layout, options)?;
+        }
+        tables.matches = matches.into();
+        (self.at)(Stage::Code);
+        let (old_len, new_len) = (old.len(), new.len());
+        let mut payload = Vec::new();
+        let mut sections = tables.write(old_len, new_len, &mut payload)?;
+        let before = payload.len();
+        let effort = match self.options.profile {
+            Profile::Fast => Effort::Fast,
+            Profile::Best => Effort::Best,
+        };
+        let new = Part::new(new, 0..new_len);
+        let old = Predicted::new(old, Arc::clone(&tables.matches), tables.models);
+        code::encode_content(&tables.matches, old, new, new_len, effort, &mut payload)?;
+        sections.data = (payload.len() - before) as u64;
+        let mut recipes = recipes.into_iter();
+        let recipe = recipes.next();
+        let header = Header { kind, bases, target, old_len, new_len, recipe, sections };
+        Ok(Made { header, payload, others: recipes.collect() })
+    }
+
+    fn matching(&self) -> matching::Options {
+        matching::Options {
+            profile: match self.options.profile {
+                Profile::Fast => matching::Profile::Fast,
+                Profile::Best => matching::Profile::Best,
+            },
+            memory: self.options.memory.max(MIN_MEMORY) - RESERVED,
+            threads: self.options.threads,
         }
     }
-}
 
-/// Appends a blob as the kind looks at it, and says what the blob itself is.
-fn append<R: Read + Seek>(
-    kind: Kind,
-    blob: &mut R,
-    algorithm: Algorithm,
-    bytes: &mut Vec<u8>,
-    memory: u64,
-) -> Result<Blob, Error> {
-    blob.rewind()?;
-    let mut blob = Hashing::new(blob, algorithm);
-    look_at(kind, &mut blob, &mut Bounded::new(bytes, memory))?;
-    blob.finish()
-}
-
-/// Applies a delta, so that nothing leaves this crate which does not give its target back.
-fn prove<B: Read + Seek>(bases: &mut [B], delta: &Delta, options: &Options) -> Result<(), Error> {
-    for base in &mut *bases {
-        base.rewind()?;
+    /// Applies a delta, so that nothing leaves this crate which does not give its target back. Tries every recipe.
+    fn prove(&mut self, mut made: Made) -> Result<Delta, Error> {
+        (self.at)(Stage::Prove);
+        loop {
+            let delta = made.delta();
+            match (self.apply(&delta), made.others.is_empty()) {
+                (Ok(()), _) => return Ok(delta),
+                (Err(Error::OutputMismatch(_)), false) => made.header.recipe = Some(made.others.remove(0)),
+                (Err(error), _) => return Err(error),
+            }
+        }
     }
-    let limits = Limits { target_size: delta.header.target.size, memory: options.memory };
-    apply(bases, &delta.bytes[..], io::sink(), &limits)?;
-    Ok(())
+
+    fn apply(&mut self, delta: &Delta) -> Result<(), Error> {
+        for base in &mut *self.bases {
+            base.rewind()?;
+        }
+        let limits = Limits {
+            target_size: delta.header.target.size,
+            scratch: u64::MAX,
+            threads: self.options.threads,
+        };
+        apply(self.bases, &delta.bytes[..], io::sink(), (self.scratch)()?, &limits)?;
+        Ok(())
+    }
 }
+
+/// What is kept of the memory for layouts, the entropy stage and buffers.
+const RESERVED: u64 = 128 << 20;

@@ -2,7 +2,8 @@
 //!
 //! A registry names a layer by the hash of its *compressed* bytes. This crate makes a delta between two such blobs and
 //! gives the newer one back bit for bit, so that digests, pins and signatures keep holding. It knows nothing of
-//! registries or networks: it reads and writes only what the caller hands in, starts no thread and asks no clock.
+//! registries or networks: it reads and writes only what the caller hands in and asks no clock. Threads that it starts end
+//! before the call that started them returns.
 //!
 //! - [`create`] makes a delta, proves that it gives the target back, and says so when it is not worth sending;
 //! - [`apply`] gives the target back, within [`Limits`], and fails rather than succeed with a wrong byte;
@@ -15,24 +16,27 @@
 mod apply;
 #[allow(dead_code)]
 mod code;
-#[allow(dead_code)]
 mod content;
 mod create;
 mod error;
 #[allow(dead_code)]
 mod exec;
 mod format;
-#[allow(dead_code)]
+mod gzip;
 mod matching;
-mod patch;
+mod open;
 #[allow(dead_code)]
 mod recipe;
 mod stream;
-#[allow(dead_code)]
+mod tables;
 mod tar;
 pub mod token;
+mod unfold;
 
-pub use apply::{Applied, Limits, apply};
-pub use create::{Delta, Options, create};
+pub use apply::{Applied, Limits, MAX_MEMORY, apply};
+pub use create::{Delta, MIN_MEMORY, Options, Profile, Stage, create};
 pub use error::Error;
-pub use format::{Blob, Header, Kind, MAX_BASES, MAX_SIZE, MEDIA_TYPE, inspect};
+pub use format::{
+    Base, Blob, Form, Header, Kind, MAX_BASES, MAX_SIZE, MAX_TABLE, MEDIA_TYPE, Sections, inspect,
+};
+pub use recipe::Recipe;

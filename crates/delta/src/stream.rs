@@ -104,35 +104,37 @@ impl<W: Write> Write for Expecting<W> {
     }
 }
 
-/// A writer into memory that stops at a limit.
+/// A writer that refuses the first byte above a limit.
 #[derive(Debug)]
-pub(crate) struct Bounded<'a> {
-    bytes: &'a mut Vec<u8>,
+pub(crate) struct Limited<W> {
+    inner: W,
     limit: u64,
+    left: u64,
 }
 
-impl<'a> Bounded<'a> {
-    /// Appends to `bytes`, which may grow to `limit` bytes in all.
-    pub(crate) fn new(bytes: &'a mut Vec<u8>, limit: u64) -> Self {
-        Self { bytes, limit }
+impl<W: Write> Limited<W> {
+    pub(crate) fn new(inner: W, limit: u64) -> Self {
+        Self { inner, limit, left: limit }
+    }
+
+    /// The inner writer, and how many bytes could still have been written.
+    pub(crate) fn finish(self) -> (W, u64) {
+        (self.inner, self.left)
     }
 }
 
-impl Write for Bounded<'_> {
+impl<W: Write> Write for Limited<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let over = Error::Limit { what: "memory", limit: self.limit };
-        if (self.bytes.len() as u64).saturating_add(bytes.len() as u64) > self.limit {
-            return Err(over.into());
+        if bytes.len() as u64 > self.left {
+            return Err(Error::Limit { what: "opened content", limit: self.limit }.into());
         }
-        if self.bytes.try_reserve(bytes.len()).is_err() {
-            return Err(over.into());
-        }
-        self.bytes.extend_from_slice(bytes);
+        self.inner.write_all(bytes)?;
+        self.left -= bytes.len() as u64;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.inner.flush()
     }
 }
 

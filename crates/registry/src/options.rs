@@ -108,18 +108,18 @@ impl Default for Fill {
 /// How deltas between layers are made and applied.
 #[derive(Clone, Copy, Debug)]
 pub struct Delta {
-    /// How much memory making or applying one delta may take, in bytes. One that needs more is not made, not applied.
+    /// How much memory making one delta may take, in bytes. With little, a coarser search makes a larger delta.
     pub memory: u64,
+    /// How much disk space applying one delta may take, in bytes: for the old layers, uncompressed.
+    pub scratch: u64,
     /// How many deltas are made, and how many applied, at a time.
     pub jobs: usize,
-    /// The compression level, 5 to 12.
-    pub level: i32,
     /// The largest layer, in bytes, that deltas are made from or to.
     pub maximum_layer: u64,
 }
 
 impl Default for Delta {
     fn default() -> Self {
-        Self { memory: 1 << 30, jobs: 1, level: 9, maximum_layer: 512 << 20 }
+        Self { memory: 1 << 30, scratch: 16 << 30, jobs: 1, maximum_layer: 4 << 30 }
     }
 }

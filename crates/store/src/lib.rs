@@ -35,7 +35,7 @@ use deltaport_oci::{Digest, RepositoryName};
 
 use crate::core::Core;
 
-pub use blobs::{Blob, BlobStream, Blobs};
+pub use blobs::{Blob, BlobStream, Blobs, Scratch};
 pub use collect::Collected;
 pub use error::{Error, Result};
 pub use faults::Faults;

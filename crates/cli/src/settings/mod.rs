@@ -285,12 +285,12 @@ pub struct Fill {
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Delta {
-    /// Memory that making or applying one delta may take.
+    /// Memory that making one delta may take.
     pub memory: Size,
+    /// Disk space that applying one delta may take.
+    pub scratch: Size,
     /// How many are made, and how many applied, at the same time.
     pub jobs: u64,
-    /// How hard the compressor tries.
-    pub level: u64,
     /// The largest layer that deltas are made from or to.
     pub maximum_layer: Size,
 }

@@ -4,33 +4,37 @@ use std::io::Read;
 
 use deltaport_oci::Digest;
 
-use super::{MAGIC, MAX_BASES, MAX_SIZE, VERSION, codec};
+use super::{MAGIC, MAX_BASES, MAX_SIZE, Sections, VERSION, codec};
 use crate::error::Error;
+use crate::recipe::Recipe;
 
 /// How the bases and the target were looked at when they were compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// As the blobs that they are.
-    Raw,
+    /// As their uncompressed content; a [recipe](Header::recipe) says how the target was compressed.
+    Plain,
     /// As gzip token streams (see [`token`](crate::token)).
     Token,
+    /// As the blobs that they are.
+    Raw,
 }
 
 impl Kind {
     /// The name that people and logs see.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Raw => "raw",
+            Self::Plain => "plain",
             Self::Token => "token",
+            Self::Raw => "raw",
         }
     }
 
-    /// Kind 3 is kept for `plain`: a delta of uncompressed content and a recipe to compress it again.
     fn from_code(code: u8) -> Result<Self, Error> {
         match code {
             1 => Ok(Self::Token),
             2 => Ok(Self::Raw),
+            3 => Ok(Self::Plain),
             _ => Err(Error::Format("unknown kind; a newer deltaport may have made it")),
         }
     }
@@ -39,6 +43,61 @@ impl Kind {
         match self {
             Self::Token => 1,
             Self::Raw => 2,
+            Self::Plain => 3,
+        }
+    }
+}
+
+/// How a base is opened to get at what was compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Form {
+    /// Not at all.
+    AsIs,
+    /// Gzip: inflated.
+    Gzip,
+    /// Zstd: decompressed.
+    Zstd,
+    /// Gzip: as its token stream.
+    Tokens,
+}
+
+impl Form {
+    /// The name that people and logs see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AsIs => "as is",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Tokens => "tokens",
+        }
+    }
+
+    fn from_code(code: u8) -> Result<Self, Error> {
+        match code {
+            0 => Ok(Self::AsIs),
+            1 => Ok(Self::Gzip),
+            2 => Ok(Self::Zstd),
+            3 => Ok(Self::Tokens),
+            _ => Err(Error::Format("unknown form of a base; a newer deltaport may have made it")),
+        }
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Self::AsIs => 0,
+            Self::Gzip => 1,
+            Self::Zstd => 2,
+            Self::Tokens => 3,
+        }
+    }
+
+    /// Whether a delta of this kind may have a base of this form.
+    fn is_of(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Plain => self != Self::Tokens,
+            Kind::Token => self == Self::Tokens,
+            Kind::Raw => self == Self::AsIs,
         }
     }
 }
@@ -63,7 +122,17 @@ impl Blob {
     }
 }
 
-/// What a delta says about itself in front of its payload.
+/// A blob that a delta starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Base {
+    /// The blob.
+    pub blob: Blob,
+    /// How it is opened.
+    pub form: Form,
+}
+
+/// What a delta says about itself in front of its sections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Header {
@@ -71,34 +140,37 @@ pub struct Header {
     pub kind: Kind,
     /// The blobs that the delta needs, in the order in which [`apply`](crate::apply) wants them; at least one, at most
     /// [`MAX_BASES`].
-    pub bases: Vec<Blob>,
+    pub bases: Vec<Base>,
     /// The blob that the delta makes.
     pub target: Blob,
-    /// How many bytes all bases have together, looked at as `kind` says.
-    pub reference_len: u64,
-    /// How many bytes the target has, looked at as `kind` says.
-    pub stream_len: u64,
-    /// How many bytes follow the header.
-    pub payload_len: u64,
+    /// How many bytes all bases have together, opened and unfolded. So much scratch space is needed.
+    pub old_len: u64,
+    /// How many bytes the target has, opened and unfolded.
+    pub new_len: u64,
+    /// How the target was compressed; of a `plain` delta only.
+    pub recipe: Option<Recipe>,
+    /// What follows the header.
+    pub sections: Sections,
 }
 
 impl Header {
-    /// Reads a header and leaves `source` at the first byte of the payload.
+    /// Reads a header and leaves `source` at the first byte behind it.
     pub(crate) fn read(source: &mut impl Read) -> Result<Self, Error> {
         if codec::read_array(source)? != MAGIC {
             return Err(Error::Format("not a layer delta"));
         }
         if codec::read_u8(source)? != VERSION {
-            return Err(Error::Format("unknown version; a newer deltaport may have made it"));
+            return Err(Error::Format("unknown version; another deltaport may have made it"));
         }
         let kind = Kind::from_code(codec::read_u8(source)?)?;
         let header = Self {
             kind,
-            bases: read_bases(source)?,
+            bases: read_bases(source, kind)?,
             target: Blob::read(source)?,
-            reference_len: codec::read_size(source)?,
-            stream_len: codec::read_size(source)?,
-            payload_len: codec::read_size(source)?,
+            old_len: codec::read_size(source)?,
+            new_len: codec::read_size(source)?,
+            recipe: if kind == Kind::Plain { Some(Recipe::read(source)?) } else { None },
+            sections: Sections::read(source)?,
         };
         header.check()?;
         Ok(header)
@@ -113,19 +185,23 @@ impl Header {
         // At most MAX_BASES, which `create` has checked.
         bytes.push(self.bases.len() as u8);
         for base in &self.bases {
-            base.write(&mut bytes);
+            base.blob.write(&mut bytes);
+            bytes.push(base.form.code());
         }
         self.target.write(&mut bytes);
-        codec::write_size(&mut bytes, self.reference_len);
-        codec::write_size(&mut bytes, self.stream_len);
-        codec::write_size(&mut bytes, self.payload_len);
+        codec::write_size(&mut bytes, self.old_len);
+        codec::write_size(&mut bytes, self.new_len);
+        if let Some(recipe) = &self.recipe {
+            recipe.write(&mut bytes);
+        }
+        self.sections.write(&mut bytes);
         bytes
     }
 
     /// A raw delta compares the blobs themselves, so it has no lengths of its own to choose.
     fn check(&self) -> Result<(), Error> {
-        let bases: u64 = self.bases.iter().map(|base| base.size).sum();
-        let raw = self.reference_len == bases && self.stream_len == self.target.size;
+        let bases: u64 = self.bases.iter().map(|base| base.blob.size).sum();
+        let raw = self.old_len == bases && self.new_len == self.target.size;
         if self.kind == Kind::Raw && !raw {
             return Err(Error::Format("the lengths of a raw delta contradict each other"));
         }
@@ -133,12 +209,21 @@ impl Header {
     }
 }
 
-fn read_bases(source: &mut impl Read) -> Result<Vec<Blob>, Error> {
+fn read_bases(source: &mut impl Read, kind: Kind) -> Result<Vec<Base>, Error> {
     let count = usize::from(codec::read_u8(source)?);
     if count == 0 || count > MAX_BASES {
         return Err(Error::Format("no base, or too many"));
     }
-    (0..count).map(|_| Blob::read(source)).collect()
+    (0..count)
+        .map(|_| {
+            let blob = Blob::read(source)?;
+            let form = Form::from_code(codec::read_u8(source)?)?;
+            if !form.is_of(kind) {
+                return Err(Error::Format("a base of a form that its kind does not have"));
+            }
+            Ok(Base { blob, form })
+        })
+        .collect()
 }
 
 /// Reads what a delta says about itself, and nothing behind that.

@@ -3,10 +3,17 @@
 //! Each family of encoders is a module with one type that implements [`Encode`]. What they have to write is known from
 //! the outputs of the real encoders in `tests/vectors/`.
 
+mod blob;
+mod deflate;
+mod detect;
 mod go;
 mod klauspost;
 mod zlib;
 mod zstd;
+
+pub use blob::Recipe;
+pub(crate) use deflate::{Deflate, Hint};
+pub(crate) use zlib::Detector;
 
 #[cfg(test)]
 pub(crate) mod vectors;

@@ -2,7 +2,8 @@
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
-use std::io::Write;
+use std::io::{Cursor, Write};
+use std::process::{Command, Stdio};
 
 use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
@@ -148,4 +149,50 @@ pub(crate) fn text(seed: u64, lines: usize) -> Vec<u8> {
                 .into_bytes()
         })
         .collect()
+}
+
+/// Scratch space for one delta.
+pub(crate) fn scratch() -> Cursor<Vec<u8>> {
+    Cursor::new(Vec::new())
+}
+
+/// A blob that the system's gzip compresses: an encoder that is known, which flate2's is not.
+pub(crate) fn gnu_gzip(content: &[u8], level: u32) -> Vec<u8> {
+    let mut child = Command::new("gzip")
+        .args(["-n", "-c", &format!("-{level}")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("every Debian has gzip");
+    let (mut stdin, content) = (child.stdin.take().unwrap(), content.to_vec());
+    let writer = std::thread::spawn(move || stdin.write_all(&content).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+/// An archive of files, in the format of POSIX (ustar).
+pub(crate) fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for (name, content) in files {
+        let mut header = [0; 512];
+        header[..name.len()].copy_from_slice(name.as_bytes());
+        let octal =
+            [(100, 8, 0o644), (108, 8, 0), (116, 8, 0), (124, 12, content.len()), (136, 12, 1_600_000_000)];
+        for (at, len, value) in octal {
+            let digits = format!("{value:0width$o}\0", width = len - 1);
+            header[at..at + len].copy_from_slice(digits.as_bytes());
+        }
+        header[156] = b'0';
+        header[257..265].copy_from_slice(b"ustar\x0000");
+        header[148..156].fill(b' ');
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        archive.extend_from_slice(&header);
+        archive.extend_from_slice(content);
+        archive.resize(archive.len().next_multiple_of(512), 0);
+    }
+    archive.resize(archive.len() + 1024, 0);
+    archive
 }

@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How many threads apply a delta: one makes content while the other compresses it.
+const APPLYING_THREADS: usize = 2;
 /// How many chunks of the result may wait to be written.
 const QUEUE: usize = 4;
 
@@ -193,16 +195,21 @@ impl Fill {
         }
         let mut bases = Vec::with_capacity(header.bases.len());
         for base in &header.bases {
-            bases.push(self.open_base(&base.digest, offered).await?);
+            bases.push(self.open_base(&base.blob.digest, offered).await?);
         }
         let store = self.registry.store();
         let mut staging = store.blobs().stage(self.digest.algorithm()).await?;
         let (sender, mut chunks) = mpsc::channel(QUEUE);
-        let limits = delta::Limits { target_size: size, memory: self.registry.options().delta.memory };
+        let limits = delta::Limits {
+            target_size: size,
+            scratch: self.registry.options().delta.scratch,
+            threads: APPLYING_THREADS,
+        };
+        let scratch = store.blobs().scratch();
         let made = tokio::task::spawn_blocking(move || {
             let mut bases: Vec<_> = bases.into_iter().map(files::reader).collect();
             let mut out = files::Chunks::new(sender);
-            delta::apply(&mut bases, files::reader(delta), &mut out, &limits)?;
+            delta::apply(&mut bases, files::reader(delta), &mut out, scratch.file()?, &limits)?;
             Ok(out.flush()?)
         });
         let mut stored = Ok(());

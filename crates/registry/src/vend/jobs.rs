@@ -110,7 +110,13 @@ impl Jobs {
 impl Registry {
     /// Has a delta made in the background, unless that is happening already; `false` when it will not be made, because
     /// it has failed before or too many are waiting.
-    pub(super) fn make_delta(&self, repository: &RepositoryName, base: &Digest, target: &Digest) -> bool {
+    pub(super) fn make_delta(
+        &self,
+        repository: &RepositoryName,
+        base: &Digest,
+        target: &Digest,
+        profile: delta::Profile,
+    ) -> bool {
         let pair = (repository.clone(), *base, *target);
         if self.0.deltas.has_failed(&pair) {
             return false;
@@ -121,7 +127,7 @@ impl Registry {
             Flight::Started((), guard) => {
                 let registry = self.clone();
                 tokio::spawn(async move {
-                    registry.run_job(pair).await;
+                    registry.run_job(pair, profile).await;
                     drop(guard);
                 });
                 true
@@ -129,10 +135,10 @@ impl Registry {
         }
     }
 
-    async fn run_job(&self, pair: Pair) {
+    async fn run_job(&self, pair: Pair, profile: delta::Profile) {
         let Ok(_permit) = Arc::clone(&self.0.deltas.making).acquire_owned().await else { return };
         let (repository, base, target) = &pair;
-        match self.make_and_keep(repository, base, target).await {
+        match self.make_and_keep(repository, base, target, profile).await {
             Ok(LayerDelta::Blob(digest)) => {
                 tracing::info!(%repository, %base, %target, %digest, "a delta was made");
                 self.metrics().deltas_made.inc();
@@ -156,6 +162,7 @@ impl Registry {
         repository: &RepositoryName,
         base: &Digest,
         target: &Digest,
+        profile: delta::Profile,
     ) -> Result<LayerDelta, Failure> {
         let names = self.store().names();
         if let Some(known) = names.layer_delta(repository, base, target).await? {
@@ -168,18 +175,19 @@ impl Registry {
             return Err(Failure::Enough);
         }
         let (base_file, target_file) = (self.open(base).await?, self.open(target).await?);
-        let options = self.options().delta;
         let options = delta::Options {
             algorithm: target.algorithm(),
-            level: options.level,
-            memory: options.memory,
+            profile,
+            memory: self.options().delta.memory,
             ..delta::Options::default()
         };
+        let scratch = self.store().blobs().scratch();
         let made = tokio::task::spawn_blocking(move || {
-            delta::create(&mut [files::reader(base_file)], &mut files::reader(target_file), &options)
+            let (mut base, mut target) = ([files::reader(base_file)], files::reader(target_file));
+            delta::create(&mut base, &mut target, || scratch.file(), &options, |_| ())
         });
         let known = match made.await.map_err(io::Error::other)? {
-            Ok(made) if made.header.target.digest != *target || made.header.bases[0].digest != *base => {
+            Ok(made) if made.header.target.digest != *target || made.header.bases[0].blob.digest != *base => {
                 return Err(store::Error::Corrupt(format!("{base} or {target} is not what it was")).into());
             }
             Ok(made) => LayerDelta::Blob(self.keep_delta(repository, made.bytes).await?),

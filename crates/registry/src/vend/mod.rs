@@ -8,6 +8,7 @@ mod moved;
 
 use std::time::Duration;
 
+use deltaport_delta::Profile;
 use deltaport_oci::{Digest, RepositoryName};
 use deltaport_store::LayerDelta;
 
@@ -64,7 +65,7 @@ impl Registry {
         if self.keeps_enough(repository, to, 0).await? {
             return Ok(DeltaAnswer::None);
         }
-        let started = self.make_delta(repository, &base, to);
+        let started = self.make_delta(repository, &base, to, Profile::Fast);
         Ok(if started { DeltaAnswer::Pending(ASK_AGAIN) } else { DeltaAnswer::None })
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use deltaport_delta::Profile;
 use deltaport_oci::manifest::{Limits, View};
 use deltaport_oci::{Descriptor, Digest, Reference, RepositoryName, Tag};
 
@@ -62,7 +63,7 @@ impl Registry {
             if let [Some(base_size), Some(target_size)] = held
                 && self.is_promising(base_size, target_size)
             {
-                self.make_delta(repository, &base, &target);
+                self.make_delta(repository, &base, &target, Profile::Best);
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ mod stream;
 
 use std::fs::File;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use deltaport_oci::wire::ByteRange;
@@ -57,6 +58,24 @@ impl Blobs {
     /// [`Store::commit`]: crate::Store::commit
     pub async fn stage(&self, algorithm: Algorithm) -> Result<Staging> {
         Staging::begin(&self.core, algorithm).await
+    }
+
+    /// A source of scratch files beside the staged bytes. They have no names, and are gone when they are closed.
+    pub fn scratch(&self) -> Scratch {
+        Scratch { directory: self.core.layout.staging() }
+    }
+}
+
+/// Makes scratch files, where it may block.
+#[derive(Clone, Debug)]
+pub struct Scratch {
+    directory: PathBuf,
+}
+
+impl Scratch {
+    /// An empty file for reading and writing.
+    pub fn file(&self) -> io::Result<File> {
+        tempfile::tempfile_in(&self.directory)
     }
 }
 

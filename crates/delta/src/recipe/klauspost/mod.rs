@@ -34,6 +34,8 @@ mod symbols;
 mod tests;
 mod tokens;
 
+use std::fmt;
+
 use block::Listing;
 use lazy::{Census, Effort, EndCheck, Gain};
 use quick::{Key, Kind, MayDiffer, SecondLook};
@@ -81,6 +83,24 @@ impl Group {
             (!same).then_some(group)
         })
     }
+
+    /// How a delta names the group; a code once given stays.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::V1_14_4 => 1,
+            Self::V1_15_0 => 2,
+            Self::V1_15_10 => 3,
+            Self::V1_15_11 => 4,
+            Self::V1_15_15 => 5,
+            Self::V1_18_0 => 6,
+            Self::V1_18_2 => 7,
+        }
+    }
+
+    /// The group that a delta names.
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|group| group.code() == code)
+    }
 }
 
 /// A compression level.
@@ -101,6 +121,25 @@ impl Level {
             -2 | 0..=9 => Some(Self(level)),
             _ => None,
         }
+    }
+
+    /// The number of the level.
+    pub(crate) fn number(self) -> i8 {
+        self.0
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1_14_4 => "v1.14.4",
+            Self::V1_15_0 => "v1.15.0",
+            Self::V1_15_10 => "v1.15.10",
+            Self::V1_15_11 => "v1.15.11",
+            Self::V1_15_15 => "v1.15.15",
+            Self::V1_18_0 => "v1.18.0",
+            Self::V1_18_2 => "v1.18.2 or Go 1.27",
+        })
     }
 }
 

@@ -34,6 +34,11 @@ impl BlockSize {
     pub(crate) fn new(bytes: usize) -> Option<Self> {
         (DICTIONARY < bytes && bytes <= Self::MAX).then_some(Self(bytes))
     }
+
+    /// The size in bytes.
+    pub(crate) fn bytes(self) -> usize {
+        self.0
+    }
 }
 
 /// Writes the body of a gzip member in blocks.

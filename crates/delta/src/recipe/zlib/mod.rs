@@ -7,7 +7,7 @@
 
 mod bits;
 mod block;
-pub(crate) mod detect;
+mod detect;
 mod prefix;
 mod search;
 mod tree;
@@ -17,6 +17,8 @@ mod window;
 mod tests;
 
 use self::bits::BitWriter;
+pub(crate) use self::detect::Detector;
+
 use self::block::{Block, MAX_STORED, store};
 use self::search::{Searcher, Tail};
 use super::Encode;

@@ -7,4 +7,5 @@
 pub(crate) mod detect;
 pub(crate) mod klauspost;
 pub(crate) mod libzstd;
+mod wire;
 mod xxh64;

@@ -1,0 +1,163 @@
+//! The recipe of a whole blob: what goes around the encoder's output.
+
+use std::fmt;
+use std::io::{self, Read, Seek};
+
+use super::detect::detect;
+use super::zstd::detect::Candidate as Zstd;
+use super::{Deflate, Encode};
+use crate::content::Content;
+use crate::error::Error;
+use crate::format::codec;
+use crate::gzip;
+
+/// How a blob was compressed, exactly enough to compress the same content to the same bytes.
+///
+/// It prints as a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipe(Form);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Form {
+    /// Not compressed.
+    Stored,
+    /// One gzip member.
+    Gzip {
+        /// As it is.
+        header: Vec<u8>,
+        deflate: Deflate,
+    },
+    /// One zstd frame.
+    Zstd(Zstd),
+}
+
+/// How much content is compressed to find the recipe, in bytes: a few blocks of every encoder.
+const PREFIX: u64 = 5 << 20;
+
+/// How long a header may be, in bytes.
+const MAX_HEADER: usize = u16::MAX as usize;
+
+impl Recipe {
+    /// That of a blob which is not compressed.
+    pub(crate) fn stored() -> Self {
+        Self(Form::Stored)
+    }
+
+    pub(crate) fn read(source: &mut impl Read) -> Result<Self, Error> {
+        match codec::read_u8(source)? {
+            0 => Ok(Self::stored()),
+            1 => {
+                let header = codec::read_bytes(source)?;
+                Ok(Self(Form::Gzip { header, deflate: Deflate::read(source)? }))
+            }
+            2 => Ok(Self(Form::Zstd(Zstd::read(source)?))),
+            _ => Err(Error::Format("unknown recipe; a newer deltaport may have made it")),
+        }
+    }
+
+    pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
+        match &self.0 {
+            Form::Stored => bytes.push(0),
+            Form::Gzip { header, deflate } => {
+                bytes.push(1);
+                codec::write_bytes(bytes, header);
+                deflate.write(bytes);
+            }
+            Form::Zstd(zstd) => {
+                bytes.push(2);
+                zstd.write(bytes);
+            }
+        }
+    }
+
+    /// Compresses content to the blob, with up to `threads` threads if that makes it faster.
+    /// Fails when there is no memory for it.
+    pub(crate) fn encoder(&self, threads: usize) -> Result<Box<dyn Encode>, Error> {
+        Ok(match &self.0 {
+            Form::Stored => Box::new(Stored),
+            Form::Zstd(zstd) => zstd.encoder().ok_or(Error::Io(io::ErrorKind::OutOfMemory.into()))?,
+            Form::Gzip { header, deflate } => Box::new(Member {
+                header: header.clone(),
+                body: deflate.encoder(threads),
+                trailer: gzip::Trailer::default(),
+            }),
+        })
+    }
+
+    /// The recipes that write the first MiB or so of a gzip blob with this content, the most likely first. Whether one
+    /// writes the rest is still to be proven.
+    pub(crate) fn of_gzip(
+        blob: &mut (impl Read + Seek),
+        content: &mut impl Content,
+    ) -> Result<Vec<Self>, Error> {
+        let mut header = start(blob, MAX_HEADER as u64)?;
+        let Some(header_len) = gzip::header_len(&header) else { return Ok(Vec::new()) };
+        let candidates = Deflate::candidates(gzip::hint(&header));
+        header.truncate(header_len);
+        let found = detect(candidates, blob, header_len as u64, content, PREFIX)?;
+        Ok(found.into_iter().map(|deflate| Self(Form::Gzip { header: header.clone(), deflate })).collect())
+    }
+
+    /// The same for a zstd blob.
+    pub(crate) fn of_zstd(
+        blob: &mut (impl Read + Seek),
+        content: &mut impl Content,
+    ) -> Result<Vec<Self>, Error> {
+        let frame = start(blob, PREFIX)?;
+        let mut head = vec![0; content.len().min(PREFIX) as usize];
+        content.read_at(0, &mut head)?;
+        let found = super::zstd::detect::detect(&frame, &head, content.len());
+        Ok(found.into_iter().map(|zstd| Self(Form::Zstd(zstd))).collect())
+    }
+}
+
+/// The first bytes of a blob.
+fn start(blob: &mut (impl Read + Seek), len: u64) -> io::Result<Vec<u8>> {
+    blob.rewind()?;
+    let mut start = Vec::new();
+    blob.by_ref().take(len).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+impl fmt::Display for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Form::Stored => f.write_str("not compressed"),
+            Form::Gzip { deflate, .. } => write!(f, "gzip by {deflate}"),
+            Form::Zstd(zstd) => write!(f, "zstd by {zstd}"),
+        }
+    }
+}
+
+/// Content that is the blob.
+struct Stored;
+
+impl Encode for Stored {
+    fn write(&mut self, content: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(content);
+    }
+
+    fn finish(&mut self, _: &mut Vec<u8>) {}
+}
+
+/// A gzip member.
+struct Member {
+    /// Until it is written.
+    header: Vec<u8>,
+    body: Box<dyn Encode>,
+    trailer: gzip::Trailer,
+}
+
+impl Encode for Member {
+    fn write(&mut self, content: &[u8], out: &mut Vec<u8>) {
+        out.append(&mut self.header);
+        self.trailer.update(content);
+        self.body.write(content, out);
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.header);
+        self.body.finish(out);
+        out.extend_from_slice(&std::mem::take(&mut self.trailer).finish());
+    }
+}
