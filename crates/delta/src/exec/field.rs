@@ -16,6 +16,8 @@ pub(super) enum Base {
 pub(super) enum Form {
     Word32,
     Word64,
+    /// Four bytes that count backwards.
+    Back,
     /// A part of an aarch64 instruction: so many bits above so many others, in instructions.
     Branch {
         bits: u32,
@@ -90,6 +92,7 @@ impl Field {
                 }
                 word & !(0xfff << 10) | low >> scale << 10
             }
+            Form::Back => word.wrapping_sub(amount as u32),
             Form::Word32 | Form::Word64 => word.wrapping_add(amount as u32),
         };
         Some(u64::from(new).to_le_bytes())
@@ -102,7 +105,7 @@ impl Field {
         let word = self.raw as u32;
         let new = match self.form {
             Form::Word64 => return target.to_le_bytes(),
-            Form::Word32 => target as u32,
+            Form::Back | Form::Word32 => target as u32,
             Form::Branch { bits, above } => {
                 let mask = ((1_u32 << bits) - 1) << above;
                 word & !mask | ((target >> 2) as u32) << above & mask

@@ -10,7 +10,7 @@ use super::rule::{BEFORE, BEHIND, Finder, Rule, Window};
 use crate::content::Content;
 
 /// How many bytes are searched for fields at once.
-pub(super) const BLOCK: u64 = 4 << 10;
+pub(super) const BLOCK: u64 = 1 << 10;
 
 /// A section that has fields.
 #[derive(Clone, Debug)]

@@ -120,30 +120,42 @@ fn differing<O: Content>(
 /// Puts the matches of plans in place of those that were there.
 fn replace(matches: &mut Vec<Match>, plans: &[Plan]) {
     let mut merged: Vec<Match> = Vec::with_capacity(matches.len());
-    let mut add = |found: Match| match merged.last_mut() {
-        Some(last) if last.new_end() == found.new && last.old_end() == found.old => last.len += found.len,
-        _ => merged.push(found),
-    };
     let mut at = 0;
     for plan in plans {
-        within(matches, &(at..plan.model.new.start)).for_each(&mut add);
-        plan.matches.iter().copied().for_each(&mut add);
+        join(&mut merged, within(matches, &(at..plan.model.new.start)));
+        join(&mut merged, plan.matches.iter().copied());
         at = plan.model.new.end;
     }
-    within(matches, &(at..u64::MAX)).for_each(&mut add);
+    join(&mut merged, within(matches, &(at..u64::MAX)));
     *matches = merged;
 }
 
+/// Appends matches; those that only go on are made one.
+fn join(joined: &mut Vec<Match>, matches: impl IntoIterator<Item = Match>) {
+    for found in matches {
+        match joined.last_mut() {
+            Some(last) if last.new_end() == found.new && last.old_end() == found.old => last.len += found.len,
+            _ => joined.push(found),
+        }
+    }
+}
+
 /// A model, the matches that it goes with, and what they are worth.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Plan {
     model: Model,
     /// All in the new file.
     matches: Vec<Match>,
     /// How many bytes more are right than without the model.
     gain: i64,
-    /// What remains to be written, roughly, in bytes that differ.
-    cost: u64,
+    /// What remains to be written for each part of the new file, roughly, in bytes that differ.
+    costs: Vec<u64>,
+}
+
+impl Plan {
+    fn cost(&self) -> u64 {
+        self.costs.iter().sum()
+    }
 }
 
 /// An old and a new executable.
@@ -192,8 +204,8 @@ impl<O: Content, N: Content> Files<'_, O, N> {
         }
         let gain = gains.into_iter().sum();
         pair.set_rules(self.old, &best)?;
-        let cost = self.cost(&mut pair, &matches)?;
-        Ok(Some(Plan { model, matches, gain, cost }))
+        let costs = self.costs(&mut pair, &matches)?;
+        Ok(Some(Plan { model, matches, gain, costs }))
     }
 
     /// Matches the files again with the map that a plan gives, and returns the better plan.
@@ -206,8 +218,32 @@ impl<O: Content, N: Content> Files<'_, O, N> {
         let Some(matches) = refine::matches(&mut pair, self.old, self.new, self.is.clone(), options)? else {
             return Ok(plan);
         };
-        let refined = self.plan(matches)?;
-        Ok(refined.filter(|refined| refined.cost < plan.cost).unwrap_or(plan))
+        let Some(refined) = self.plan(matches)? else { return Ok(plan) };
+        let mixed = self.plan(self.mix(&plan, &refined))?;
+        let better = |one: Plan, two: Plan| if two.cost() < one.cost() { two } else { one };
+        Ok(better(mixed.map_or(plan.clone(), |mixed| better(plan, mixed)), refined))
+    }
+
+    /// The matches of each section from the plan that does better there.
+    fn mix(&self, one: &Plan, two: &Plan) -> Vec<Match> {
+        let mut mixed = Vec::new();
+        for (part, (first, second)) in self.parts().iter().zip(one.costs.iter().zip(&two.costs)) {
+            mixed.extend(within(if second < first { &two.matches } else { &one.matches }, part));
+        }
+        let mut joined = Vec::new();
+        join(&mut joined, mixed);
+        joined
+    }
+
+    /// The new file cut where sections begin.
+    fn parts(&self) -> Vec<Range<u64>> {
+        let starts = self.is.sections.iter().filter(|section| !section.in_file().is_empty());
+        let starts = starts.map(|section| self.range.start + section.offset);
+        let mut cuts: Vec<u64> = starts.chain([self.range.start, self.range.end]).collect();
+        cuts.retain(|cut| self.range.start <= *cut && *cut <= self.range.end);
+        cuts.sort_unstable();
+        cuts.dedup();
+        cuts.windows(2).map(|two| two[0]..two[1]).collect()
     }
 
     /// How many bytes more are right in each section by these rules than without.
@@ -229,17 +265,21 @@ impl<O: Content, N: Content> Files<'_, O, N> {
         Ok(gains)
     }
 
-    /// What remains to be written when addresses are predicted by the rules of the pair.
-    fn cost(&mut self, pair: &mut Pair, matches: &[Match]) -> Result<u64, Error> {
-        let mut cost = self.range.end - self.range.start;
-        for found in matches {
-            cost -= found.len;
-            cost += MATCH_COST
-                + differing(found, self.old, self.new, |old, range, bytes| {
-                    Ok(pair.rewrite(old, found, range, bytes)?)
-                })?;
+    /// What remains to be written for each part when addresses are predicted by the rules of the pair.
+    fn costs(&mut self, pair: &mut Pair, matches: &[Match]) -> Result<Vec<u64>, Error> {
+        let mut costs = Vec::new();
+        for part in self.parts() {
+            let mut cost = part.end - part.start;
+            for found in within(matches, &part) {
+                cost -= found.len;
+                cost += MATCH_COST
+                    + differing(&found, self.old, self.new, |old, range, bytes| {
+                        Ok(pair.rewrite(old, &found, range, bytes)?)
+                    })?;
+            }
+            costs.push(cost);
         }
-        Ok(cost)
+        Ok(costs)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::content::Content;
 use crate::matching::Match;
 
 /// How many blocks are remembered.
-const BLOCKS: usize = 16;
+const BLOCKS: usize = 256;
 
 /// A pair of executables in which addresses are predicted.
 #[derive(Debug)]

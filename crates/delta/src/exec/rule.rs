@@ -29,10 +29,12 @@ pub(super) enum Rule {
     GoFunctions,
     /// Types and other data of a Go program.
     GoData,
+    /// Records of `.eh_frame`: where a function is, and how far before it is what it has in common with others.
+    Frames,
 }
 
 /// All rules, in the order of their codes.
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
     Rule::Nothing,
     Rule::Code,
     Rule::Words(0b111),
@@ -44,6 +46,7 @@ const RULES: [Rule; 11] = [
     Rule::Jumps,
     Rule::GoFunctions,
     Rule::GoData,
+    Rule::Frames,
 ];
 
 impl Rule {
@@ -69,7 +72,7 @@ impl Rule {
             Kind::Bytes if section.writable => Self::Words(0b111),
             Kind::Bytes if elf.sections.iter().any(go::is_table) => Self::GoData,
             Kind::Bytes => match &section.name[..] {
-                b".eh_frame" => Self::FromHere,
+                b".eh_frame" => Self::Frames,
                 b".eh_frame_hdr" => Self::FromStart,
                 b".rodata" => Self::Jumps,
                 _ => Self::Nothing,
@@ -160,6 +163,7 @@ impl Finder {
             Rule::FromStart => self.halves(window, address, fields, |_| Some(Base::At(section.address))),
             Rule::FromCode => self.halves(window, address, fields, |_| Some(Base::At(self.code))),
             Rule::Jumps => self.jumps(window, address, fields),
+            Rule::Frames => self.frames(section, window, address, fields),
             Rule::GoFunctions | Rule::GoData => {
                 let before = fields.len();
                 let keep = |field: Field| fields.extend(self.has(field.target).then_some(field));
@@ -233,6 +237,29 @@ impl Finder {
             if value != 0 && self.has(target) {
                 let at = (window.at + at as u64) as u32;
                 fields.push(Field { at, raw: value.into(), form: Form::Word32, target, base });
+            }
+        }
+    }
+
+    /// The records of `.eh_frame`, known by what a record looks like (Linux Standard Base, 10.6): a length, how far
+    /// before its description of registers is, and where the function is.
+    fn frames(&self, section: &Section, window: Window<'_>, address: u64, fields: &mut Vec<Field>) {
+        let first = (address + window.from as u64).next_multiple_of(4) - address;
+        for at in (first as usize..window.to).step_by(4) {
+            let word = |at: usize| u32_at(window.bytes, at);
+            let Some(before) = at.checked_sub(4) else { continue };
+            let (Some(len), Some(back), Some(value)) = (word(before), word(at), word(at + 4)) else {
+                continue;
+            };
+            let here = address + at as u64;
+            let common = here.wrapping_sub(back.into());
+            let target = (here + 4).wrapping_add(i64::from(value as i32) as u64);
+            let likely = len % 4 == 0 && (12..1 << 16).contains(&len) && back % 4 == 0 && back > 0;
+            if likely && (section.address..here).contains(&common) && self.has_code(target) {
+                let at = (window.at + at as u64) as u32;
+                let base = Base::Here;
+                fields.push(Field { at, raw: back.into(), form: Form::Back, target: common, base });
+                fields.push(Field { at: at + 4, raw: value.into(), form: Form::Word32, target, base });
             }
         }
     }
