@@ -333,3 +333,80 @@ impl Finder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::elf::Load;
+    use super::*;
+
+    /// A program with 4 KiB of code at 0x1000 and a section of data at 0x2000.
+    fn finder() -> (Finder, Section) {
+        let section = |name: &[u8], address: u64, executable| Section {
+            kind: Kind::Bytes,
+            name: name.to_vec(),
+            mapped: true,
+            writable: false,
+            executable,
+            per_thread: false,
+            address,
+            offset: address,
+            len: 0x1000,
+        };
+        let (text, data) = (section(b".text", 0x1000, true), section(b".rodata", 0x2000, false));
+        let loads = vec![Load { offset: 0, address: 0, len: 0x3000, memory: 0x3000 }];
+        let sections = vec![text, data.clone()];
+        (Finder::new(Elf { machine: Machine::X86, fixed: false, len: 0x3000, loads, sections }), data)
+    }
+
+    /// What a rule finds in words at 0x2000: where, and the target.
+    fn found(finder: &Finder, section: &Section, rule: Rule, words: &[u32]) -> Vec<(u32, u64)> {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let mut fields = Vec::new();
+        let window = Window { at: 0x2000, bytes: &bytes, from: 0, to: bytes.len() };
+        finder.fields(section, rule, window, &mut fields);
+        fields.iter().map(|field| (field.at, field.target)).collect()
+    }
+
+    #[test]
+    fn words_count_from_where_the_rule_says() {
+        let (finder, section) = finder();
+        let found = |rule, words: &[u32]| found(&finder, &section, rule, words);
+        let less = 0xffff_f800;
+        assert_eq!(found(Rule::FromHere, &[0x10, 0, less]), [(0x2000, 0x2010), (0x2008, 0x1808)]);
+        assert_eq!(found(Rule::FromStart, &[7, less, 0x7fff_ffff]), [(0x2000, 0x2007), (0x2004, 0x1800)]);
+        assert_eq!(found(Rule::FromCode, &[0x20]), [(0x2000, 0x1020)]);
+        let pointers = [0x1234, 0, 0x1234, 1, 0x2000, 0];
+        assert_eq!(found(Rule::Words(0b111), &pointers), [(0x2000, 0x1234), (0x2010, 0x2000)]);
+        assert_eq!(found(Rule::Words(0b100), &pointers), [(0x2010, 0x2000)]);
+    }
+
+    #[test]
+    fn tables_begin_where_their_address_is_taken() {
+        let (mut finder, section) = finder();
+        // lea rax, [rip + 0x2004 - 0x1007]
+        let code = [0x48, 0x8d, 0x05, 0xfd, 0x0f, 0, 0];
+        let text = finder.elf.sections[0].clone();
+        let window = Window { at: 0x1000, bytes: &code, from: 0, to: code.len() };
+        finder.take(&text, window, &[section.in_memory()]);
+        finder.tidy();
+        let words = [0xffff_f800, 0xffff_f800, 0xffff_0000, 4];
+        assert_eq!(found(&finder, &section, Rule::Jumps, &words), [(0x2004, 0x1804)]);
+    }
+
+    #[test]
+    fn records_of_frames_are_known() {
+        let (finder, section) = finder();
+        // One that describes registers, one about a function at 0x1100, and what only looks like one.
+        let words = [8, 0, 0, 16, 16, 0x1100_u32.wrapping_sub(0x2014), 0x30, 0, 0, 16, 16, 0x40];
+        let expected = [(0x2010, 0x2000), (0x2014, 0x1100)];
+        assert_eq!(found(&finder, &section, Rule::Frames, &words), expected);
+    }
+
+    #[test]
+    fn rules_have_one_code_each() {
+        for code in 0..RULES.len() as u8 {
+            assert_eq!(Rule::from_code(code).map(Rule::code), Some(code));
+        }
+        assert_eq!(Rule::from_code(RULES.len() as u8), None);
+    }
+}
