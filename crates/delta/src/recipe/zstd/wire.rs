@@ -81,7 +81,7 @@ impl Candidate {
                 ([1, release, level, framing], size)
             }
             Self::Libzstd(Settings { level, length, checksum, threads }) => {
-                let flags = u8::from(checksum) * CHECKSUM | u8::from(threads) * THREADS;
+                let flags = (u8::from(checksum) * CHECKSUM) | (u8::from(threads) * THREADS);
                 let (length, size) = match length {
                     Length::Unknown => (0, 0),
                     Length::Stated(size) => (1, size),
