@@ -1,9 +1,14 @@
 //! The command line. Its help is read at 3 a.m.: it says what happens and what to type next.
 
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::settings::Size;
 
 /// Image distribution for places with bad links: an OCI registry, a pull-through site and layer deltas in one binary.
 ///
@@ -22,6 +27,7 @@ pub(crate) enum Command {
     Fsck(Fsck),
     Rebuild(Rebuild),
     Passwd(Passwd),
+    Delta(Delta),
 }
 
 /// Serve images until told to stop
@@ -148,4 +154,159 @@ pub(crate) struct Place {
 pub(crate) struct Passwd {
     /// The user
     pub(crate) user: String,
+}
+
+/// Make, apply and look at layer deltas, as files
+///
+/// A delta and the old layers make the new layer again, byte for byte: its digest is the one that its manifest names.
+/// A layer is the blob as a registry has it: a tar archive, compressed with gzip or zstd or not at all.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Delta {
+    #[command(subcommand)]
+    pub(crate) command: DeltaCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeltaCommand {
+    Create(DeltaCreate),
+    Apply(DeltaApply),
+    Inspect(DeltaInspect),
+}
+
+/// Make the delta from old layers to a new one
+///
+/// Every delta is applied and compared before it is written, so one that is there
+/// works.
+///
+///   deltaport delta create --base old.tar.gz --target new.tar.gz --out new.delta
+///   deltaport delta create --base oci:old --target oci:new --out deltas/
+///
+/// oci:DIR[:TAG] is an image in an OCI image layout, as skopeo and buildah write
+/// it. Of an old image, those layers are bases which a new layer most likely
+/// replaces, of the same platform. Of a new image, each layer that the old one
+/// does not have gets a delta of its own, OUT/<digest of the layer in
+/// hexadecimal>.delta.
+///
+/// Exits with 0 when it was made, with 4 when it is not worth it (above 70 % of
+/// the layer; nothing is written then, send the layer), with 1 when it could not
+/// be made, with 2 when the arguments make no sense. Of an image: with 0 when at
+/// least one delta was made or none was needed, with 4 when some were and none is
+/// worth it, with 1 at the first layer for which one could not be made.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct DeltaCreate {
+    /// An old layer, or an image with its layers; may be given up to 16 times
+    #[arg(long = "base", value_name = "OLD", required = true)]
+    pub(crate) bases: Vec<Layers>,
+    /// The new layer, or an image with its layers
+    #[arg(long, value_name = "NEW")]
+    pub(crate) target: Layers,
+    /// The file of the delta, replaced when it is there; of an image, the directory of the deltas. Twice the
+    /// uncompressed layers must fit beside it meanwhile
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// How much work goes into it: fast is for a delta that somebody waits for
+    #[arg(long, value_enum, default_value_t = DeltaProfile::Best)]
+    pub(crate) profile: DeltaProfile,
+    /// The most memory that is taken, such as 512MiB; less than 256MiB counts as that
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub(crate) memory: Size,
+    /// How many threads may work at the same time; the delta is the same with any [default: those of the machine]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Write JSON: {"outcome": "made", "target": {...}, "file": ..., ...}, or {"layers": [...]} of an image
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Make the new layer, from the old ones and a delta
+///
+///   deltaport delta apply --base old.tar.gz --delta new.delta --out new.tar.gz
+///   deltaport delta apply --base oci:old --delta new.delta --out new.tar.gz
+///
+/// Exits with 0 when NEW is there and has the digest that the delta names, with 1
+/// otherwise; what was at NEW before is then still there. Whatever goes wrong:
+/// fetch the whole layer instead, nothing is lost but time.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct DeltaApply {
+    /// An old layer, or oci:DIR for all blobs of an OCI image layout; in any order, found by digest, more than are
+    /// needed do no harm
+    #[arg(long = "base", value_name = "OLD", required = true)]
+    pub(crate) bases: Vec<Layers>,
+    /// The delta
+    #[arg(long, value_name = "FILE")]
+    pub(crate) delta: PathBuf,
+    /// The new layer, replaced when it is there. The uncompressed old layers must fit beside it meanwhile
+    #[arg(long, value_name = "NEW")]
+    pub(crate) out: PathBuf,
+    /// Write JSON: {"digest": ..., "size": ...}
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Show what a delta says about itself
+///
+/// Which layer it makes, of which it needs the old ones, how both were looked at, and what its bytes are spent on.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DeltaInspect {
+    /// The delta
+    #[arg(value_name = "FILE")]
+    pub(crate) delta: PathBuf,
+    /// Write JSON: {"kind": ..., "recipe": ..., "target": {...}, "bases": [...], "sections": {...}, ...}
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How much work goes into a delta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeltaProfile {
+    Fast,
+    Best,
+}
+
+/// Where layers are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Layers {
+    /// One layer, as a file.
+    File(PathBuf),
+    /// Those of an image in an OCI image layout.
+    Image { layout: PathBuf, tag: Option<String> },
+}
+
+impl From<OsString> for Layers {
+    /// As skopeo reads it: the directory ends at the first colon, since names of images have colons too. A file whose
+    /// name begins with `oci:` is `./oci:`.
+    fn from(text: OsString) -> Self {
+        let Some(place) = text.as_bytes().strip_prefix(b"oci:") else { return Self::File(text.into()) };
+        let end = place.iter().position(|byte| *byte == b':').unwrap_or(place.len());
+        let tag = place.get(end + 1..).filter(|tag| !tag.is_empty());
+        Self::Image {
+            layout: OsStr::from_bytes(&place[..end]).into(),
+            tag: tag.map(|tag| String::from_utf8_lossy(tag).into_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_files_or_images() {
+        let image = |layout: &str, tag: Option<&str>| Layers::Image {
+            layout: layout.into(),
+            tag: tag.map(str::to_owned),
+        };
+        for (text, layers) in [
+            ("a.tar.gz", Layers::File("a.tar.gz".into())),
+            ("./oci:a", Layers::File("./oci:a".into())),
+            ("oci:a/b", image("a/b", None)),
+            ("oci:a/b:", image("a/b", None)),
+            ("oci:a/b:1", image("a/b", Some("1"))),
+            ("oci:a:docker.io/library/debian:12", image("a", Some("docker.io/library/debian:12"))),
+        ] {
+            assert_eq!(Layers::from(OsString::from(text)), layers, "{text}");
+        }
+    }
 }

@@ -20,7 +20,8 @@ use args::{Args, Command};
 use output::Output;
 
 /// Runs the program with these arguments, the first of which is its own name, and returns what it exits with: 0 when
-/// all is well, 1 when something is not, 2 when the arguments make no sense, 3 when a check could not be made.
+/// all is well, 1 when something is not, 2 when the arguments make no sense, 3 when a check could not be made, 4 when a
+/// delta is not worth it.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
@@ -42,6 +43,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Fsck(args) => commands::fsck::run(&args, &mut output),
         Command::Rebuild(args) => commands::rebuild::run(&args, &mut output),
         Command::Passwd(args) => commands::passwd::run(&args, &mut output),
+        Command::Delta(args) => commands::delta::run(&args, &mut output),
     };
     match outcome {
         Ok(code) => code,

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use crate::settings::Problems;
+use crate::settings::{Problems, Size};
 
 /// The standard output, or what a test puts in its place.
 pub(crate) struct Output {
@@ -30,6 +30,12 @@ impl Output {
     pub(crate) fn json(&mut self, value: &serde_json::Value) -> io::Result<()> {
         self.line(&format!("{value:#}"))
     }
+}
+
+/// A size with two to four digits, for people.
+pub(crate) fn rounded(bytes: u64) -> String {
+    let unit = [1 << 40, 1 << 30, 1 << 20, 1 << 10].into_iter().find(|unit| bytes / unit >= 10).unwrap_or(1);
+    Size(bytes / unit * unit).to_string()
 }
 
 /// Whether an error is only that nobody reads our output any more, as behind `| head`.

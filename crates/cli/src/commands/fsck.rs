@@ -9,8 +9,7 @@ use serde_json::json;
 
 use crate::args::Fsck;
 use crate::commands::progress::Line;
-use crate::output::Output;
-use crate::settings::Size;
+use crate::output::{Output, rounded};
 use crate::{logging, wiring};
 
 pub(crate) fn run(args: &Fsck, output: &mut Output) -> anyhow::Result<ExitCode> {
@@ -67,10 +66,4 @@ fn words(report: &Report, repair: bool) -> String {
         (false, false, _) => "`deltaport fsck --repair` mends what can be mended. It deletes no file.\n",
     });
     text
-}
-
-/// A size with three or four digits.
-fn rounded(bytes: u64) -> String {
-    let unit = [1 << 40, 1 << 30, 1 << 20, 1 << 10].into_iter().find(|unit| bytes / unit >= 10).unwrap_or(1);
-    Size(bytes / unit * unit).to_string()
 }

@@ -1,6 +1,7 @@
 //! The commands, one file each. A command reads its input, has the work done, and tells the outcome.
 
 pub(crate) mod config;
+pub(crate) mod delta;
 pub(crate) mod fsck;
 pub(crate) mod passwd;
 mod progress;

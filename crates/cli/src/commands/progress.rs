@@ -22,11 +22,17 @@ impl Line {
     /// Shows `text` in place of what was there.
     pub(crate) fn show(&self, text: &str) {
         let Some(written) = &self.written else { return };
-        let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
-        if written.is_none_or(|written| written.elapsed() >= INTERVAL) {
-            *written = Some(Instant::now());
-            write(&format!("\r\x1b[K{text}"));
+        let last = *written.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= INTERVAL) {
+            self.begin(text);
         }
+    }
+
+    /// Shows `text` at once: what stays there for as long as a step takes.
+    pub(crate) fn begin(&self, text: &str) {
+        let Some(written) = &self.written else { return };
+        *written.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        write(&format!("\r\x1b[K{text}"));
     }
 
     /// Leaves the line empty for what comes next.
