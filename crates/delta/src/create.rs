@@ -230,7 +230,7 @@ where
         (self.at)(Stage::Match);
         let options = self.matching();
         let mut matches = matching::find(&mut old, &old_layout, &mut new, &new_layout, options)?;
-        if kind == Kind::Plain && self.options.profile == Profile::Best {
+        if kind == Kind::Plain {
             tables.models = exec::plan(&mut matches, &mut old, &old_layout, &mut new, &new_layout, options)?;
         }
         tables.matches = matches.into();

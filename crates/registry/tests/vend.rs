@@ -142,7 +142,8 @@ async fn a_delta_is_made_once_while_the_asker_waits() {
     assert!(delta.len() * 5 < new.bytes.len(), "{} of {}", delta.len(), new.bytes.len());
     let mut made = Vec::new();
     let limits = deltaport_delta::Limits::default();
-    deltaport_delta::apply(&mut [Cursor::new(&old.bytes)], &delta[..], &mut made, &limits).unwrap();
+    let (mut bases, scratch) = ([Cursor::new(&old.bytes)], Cursor::new(Vec::new()));
+    deltaport_delta::apply(&mut bases, &delta[..], &mut made, scratch, &limits).unwrap();
     assert!(made == new.bytes);
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Seek, Write};
 use std::ops::Range;
 
-use super::{Contents, Made, Making, Profile, Stage, Staged};
+use super::{Contents, Made, Making, Stage, Staged};
 use crate::content::{Content, Part, Seekable};
 use crate::error::Error;
 use crate::format::{Form, Kind};
@@ -45,10 +45,8 @@ where
             new_layout,
             recipes,
         };
-        if self.options.profile == Profile::Best {
-            (self.at)(Stage::Unfold);
-            self.unfold(&mut contents, &ranges)?;
-        }
+        (self.at)(Stage::Unfold);
+        self.unfold(&mut contents, &ranges)?;
         self.write(Kind::Plain, contents)
     }
 

@@ -11,7 +11,7 @@ use super::refine;
 use super::rule::Rule;
 use crate::content::Content;
 use crate::error::Error;
-use crate::matching::{Match, Options, Part, Segment};
+use crate::matching::{Match, Options, Part, Profile, Segment};
 
 /// How many bytes are compared at once.
 const CHUNK: usize = 64 << 10;
@@ -53,7 +53,10 @@ pub(crate) fn plan(
         let Some(is) = elf::parse(new, range.start, segment.len)? else { continue };
         let mut files = Files { old: &mut *old, new: &mut *new, was, is, start, range };
         let Some(plan) = files.plan(found)? else { continue };
-        let plan = files.refine(plan, options)?;
+        let plan = match options.profile {
+            Profile::Fast => plan,
+            Profile::Best => files.refine(plan, options)?,
+        };
         if plan.gain >= MIN_GAIN {
             plans.push(plan);
         }

@@ -31,8 +31,13 @@ enum Form {
     Zstd(Zstd),
 }
 
-/// How much content is compressed to find the recipe, in bytes: a few blocks of every encoder.
-const PREFIX: u64 = 5 << 20;
+/// How much content is compressed to find out what did the compression inside blocks, in bytes.
+const LEAD_PREFIX: u64 = 3 << 16;
+/// How much content is compressed to find the recipe, in bytes: a block of every encoder and a quarter of the next, and
+/// more while several encoders have written the same.
+const PREFIXES: [u64; 3] = [5 << 18, 5 << 20, 20 << 20];
+/// How much of a zstd frame, and of its content, is looked at, in bytes.
+const ZSTD_PREFIX: u64 = 5 << 20;
 
 /// How long a header may be, in bytes.
 const MAX_HEADER: usize = u16::MAX as usize;
@@ -94,7 +99,17 @@ impl Recipe {
         let Some(header_len) = gzip::header_len(&header) else { return Ok(Vec::new()) };
         let candidates = Deflate::candidates(gzip::hint(&header));
         header.truncate(header_len);
-        let found = detect(candidates, blob, header_len as u64, content, PREFIX)?;
+        let start = header_len as u64;
+        let leads = Deflate::leads(&candidates);
+        let leads = detect(leads, blob, start, content, LEAD_PREFIX)?;
+        let mut found = candidates;
+        found.retain(|candidate| leads.contains(&candidate.lead()));
+        for prefix in PREFIXES {
+            found = detect(found, blob, start, content, prefix)?;
+            if found.len() <= 1 {
+                break;
+            }
+        }
         Ok(found.into_iter().map(|deflate| Self(Form::Gzip { header: header.clone(), deflate })).collect())
     }
 
@@ -103,8 +118,8 @@ impl Recipe {
         blob: &mut (impl Read + Seek),
         content: &mut impl Content,
     ) -> Result<Vec<Self>, Error> {
-        let frame = start(blob, PREFIX)?;
-        let mut head = vec![0; content.len().min(PREFIX) as usize];
+        let frame = start(blob, ZSTD_PREFIX)?;
+        let mut head = vec![0; content.len().min(ZSTD_PREFIX) as usize];
         content.read_at(0, &mut head)?;
         let found = super::zstd::detect::detect(&frame, &head, content.len());
         Ok(found.into_iter().map(|zstd| Self(Form::Zstd(zstd))).collect())

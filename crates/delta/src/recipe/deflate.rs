@@ -133,6 +133,26 @@ impl Deflate {
         }
     }
 
+    /// The encoder that writes the same up to the end of the first block of pgzip: what pgzip uses for its blocks, and for
+    /// others themselves.
+    pub(crate) fn lead(self) -> Self {
+        match self {
+            Self::Pgzip { group, level, .. } => Self::Klauspost { group, level },
+            other => other,
+        }
+    }
+
+    /// The leads of all of these, each once.
+    pub(crate) fn leads(all: &[Self]) -> Vec<Self> {
+        let mut leads = Vec::new();
+        for lead in all.iter().map(|deflate| deflate.lead()) {
+            if !leads.contains(&lead) {
+                leads.push(lead);
+            }
+        }
+        leads
+    }
+
     /// The encoder that makes exactly `body` of `content`. Members inside layers are mostly written by the family that
     /// `detector` knows.
     pub(crate) fn of(
