@@ -14,18 +14,15 @@
 //! errors are fine, panics and wrong bytes are bugs.
 
 mod apply;
-#[allow(dead_code)]
 mod code;
 mod content;
 mod create;
 mod error;
-#[allow(dead_code)]
 mod exec;
 mod format;
 mod gzip;
 mod matching;
 mod open;
-#[allow(dead_code)]
 mod recipe;
 mod stream;
 mod tables;

@@ -57,8 +57,7 @@ pub(super) struct Burst<'a> {
 }
 
 impl Burst<'_> {
-    /// How many bits may be put between two calls of [`settle`](Self::settle).
-    pub(super) const ROOM: u32 = 56;
+    // At most 56 bits may be put between two calls of `settle`.
 
     /// Adds the lowest `count` bits of `bits` to the window; the bits above must be 0.
     #[inline(always)]

@@ -111,9 +111,6 @@ impl Level {
     /// What klauspost/compress takes when it is not told anything. (Go takes 6.)
     pub(crate) const DEFAULT: Self = Self(5);
 
-    /// No matches, only codes.
-    pub(crate) const HUFFMAN_ONLY: Self = Self(-2);
-
     /// The level of this number: 0 to 9, -1 for the default, -2 for no matches; `None` if there is none.
     pub(crate) fn new(level: i8) -> Option<Self> {
         match level {

@@ -60,6 +60,9 @@ impl std::fmt::Debug for Libzstd {
 impl Libzstd {
     /// An encoder; `None` when libzstd does not take the settings.
     pub(crate) fn new(settings: &Settings) -> Option<Self> {
+        if zstd::zstd_safe::version_number() != VERSION {
+            return None;
+        }
         let mut context = CCtx::try_create()?;
         let length = match settings.length {
             Length::Unknown => None,

@@ -14,6 +14,7 @@ pub(super) struct Block {
 }
 
 impl Block {
+    #[cfg(test)]
     pub(super) fn clear(&mut self) {
         self.literals.clear();
         self.sequences.clear();

@@ -67,10 +67,6 @@ impl Table {
         Some(Self::new(&shares[..counts.len()], log))
     }
 
-    pub(super) fn log(&self) -> u32 {
-        self.log
-    }
-
     fn fill_states(&mut self, spread: &[u8]) {
         let mut starts = [0_usize; MAX_SYMBOLS];
         let mut start = 0;

@@ -174,6 +174,7 @@ impl Klauspost {
     }
 
     /// Begins another frame, after [`Encode::finish`]. This is faster than a new encoder.
+    #[cfg(test)]
     pub(crate) fn restart(&mut self, framing: Framing) {
         self.framing = framing;
         self.history.clear();
