@@ -487,9 +487,14 @@ async fn a_delta_brings_the_very_bytes_of_the_layer() {
     let files = sample::files(3, 100, 40_000);
     let (old, new) = (sample::layer_of(&files), sample::layer_of(&sample::changed(&files, 4, 20)));
     let options = deltaport_delta::Options::default();
-    let made =
-        deltaport_delta::create(&mut [Cursor::new(&old.bytes)], &mut Cursor::new(&new.bytes), &options)
-            .unwrap();
+    let made = deltaport_delta::create(
+        &mut [Cursor::new(&old.bytes)],
+        &mut Cursor::new(&new.bytes),
+        || Ok(Cursor::new(Vec::new())),
+        &options,
+        |_| (),
+    )
+    .unwrap();
     let delta = Content::new("application/octet-stream", made.bytes);
     let (old, new) = (Image::of("amd64", vec![old]), Image::of("amd64", vec![new]));
     let ask = "/v2/app/_deltaport/delta/layer";

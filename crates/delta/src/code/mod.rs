@@ -28,12 +28,9 @@ mod piece;
 #[cfg(test)]
 mod tests;
 
-#[allow(unused_imports)] // until creation and application go through here
 pub(crate) use decode::Decoder;
-#[allow(unused_imports)]
-pub(crate) use encode::{Effort, Sizes, encode_content};
-#[allow(unused_imports)]
-pub(crate) use matches::{MAX_MATCHES, decode_matches, encode_matches};
+pub(crate) use encode::{Effort, encode_content};
+pub(crate) use matches::{decode_matches, encode_matches};
 
 use std::io;
 

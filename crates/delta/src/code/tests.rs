@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use deltaport_oci::{Algorithm, Hasher};
 use proptest::prelude::*;
 
+use super::encode::Sizes;
+use super::matches::MAX_MATCHES;
 use super::*;
 use crate::error::Error;
 use crate::matching::Match;

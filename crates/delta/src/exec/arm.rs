@@ -6,9 +6,6 @@ use super::field::{Base, Field, Form, near};
 /// How many instructions may stand between `ADRP` and what adds the lower bits.
 const REACH: usize = 8;
 
-/// How many bytes before and behind an instruction say what it is.
-pub(super) const AROUND: usize = REACH * 4;
-
 /// Appends the fields of the instructions at `from..to` of `code`, whose first byte is `at` in the file and has this
 /// address.
 pub(super) fn fields(

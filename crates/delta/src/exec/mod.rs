@@ -22,9 +22,6 @@ mod rule;
 mod tests;
 mod x86;
 
-#[allow(unused_imports)] // until creation and application go through here
 pub(crate) use self::model::{Model, read_models, write_models};
-#[allow(unused_imports)]
 pub(crate) use self::plan::plan;
-#[allow(unused_imports)]
 pub(crate) use self::predict::Predicted;

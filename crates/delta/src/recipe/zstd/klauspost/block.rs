@@ -14,7 +14,6 @@ pub(super) struct Block {
 }
 
 impl Block {
-    #[cfg(test)]
     pub(super) fn clear(&mut self) {
         self.literals.clear();
         self.sequences.clear();
@@ -77,6 +76,7 @@ impl Writer {
     }
 
     /// Forgets what the decoder remembers: the next block is the first.
+    #[cfg(test)]
     pub(super) fn clear(&mut self) {
         self.literals = huffman::Coder::new();
         self.sequences = sequences::Coder::new();
