@@ -20,6 +20,8 @@ mod create;
 mod error;
 mod exec;
 mod format;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gzip;
 mod matching;
 mod open;
