@@ -13,7 +13,7 @@ use crate::exec::Predicted;
 use crate::format::{Base, Header, Kind};
 use crate::open::open;
 use crate::recipe::{Encode, Recipe};
-use crate::stream::{BUFFER, Expecting, Hashing, Limited, copy};
+use crate::stream::{BUFFER, Expecting, Hashing, Limited, Scratch, copy};
 use crate::tables::Tables;
 use crate::token;
 use crate::unfold::{Fold, Folder, Packed, Unfolder};
@@ -84,8 +84,20 @@ pub struct Applied {
 pub fn apply<B: Read, F: Read + Write + Seek + Send>(
     bases: &mut [B],
     mut delta: impl Read + Send,
-    out: impl Write,
-    scratch: F,
+    mut out: impl Write,
+    mut scratch: F,
+    limits: &Limits,
+) -> Result<Applied, Error> {
+    // The types of the caller end here, so that what follows is compiled once, and with this crate.
+    let mut bases: Vec<&mut dyn Read> = bases.iter_mut().map(|base| base as _).collect();
+    restore(&mut bases, &mut delta, &mut out, &mut scratch, limits)
+}
+
+fn restore(
+    bases: &mut [&mut dyn Read],
+    mut delta: &mut (dyn Read + Send),
+    out: &mut dyn Write,
+    scratch: &mut dyn Scratch,
     limits: &Limits,
 ) -> Result<Applied, Error> {
     let header = Header::read(&mut delta)?;

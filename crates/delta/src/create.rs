@@ -17,6 +17,7 @@ use crate::exec::{self, Predicted};
 use crate::format::{Base, Blob, Form, Header, Kind, MAX_BASES};
 use crate::matching::{self, Segment};
 use crate::recipe::Recipe;
+use crate::stream::{Scratch, Source};
 use crate::tables::Tables;
 
 /// How much work goes into a delta.
@@ -109,14 +110,28 @@ pub fn create<B, T, F>(
 where
     B: Read + Seek,
     T: Read + Seek,
-    F: Read + Write + Seek + Send,
+    F: Read + Write + Seek + Send + 'static,
 {
+    // The types of the caller end here, so that what follows is compiled once, and with this crate.
+    let mut bases: Vec<&mut dyn Source> = bases.iter_mut().map(|base| base as _).collect();
+    let mut scratch = || Ok(Box::new(scratch()?) as Box<dyn Scratch>);
+    smallest(&mut bases, target, &mut scratch, options, &mut at)
+}
+
+/// Makes the delta of the first kind that is possible and worth it.
+fn smallest(
+    bases: &mut [&mut dyn Source],
+    mut target: &mut dyn Source,
+    scratch: &mut dyn FnMut() -> io::Result<Box<dyn Scratch>>,
+    options: &Options,
+    at: &mut dyn FnMut(Stage),
+) -> Result<Delta, Error> {
     if bases.is_empty() || bases.len() > MAX_BASES {
         return Err(Error::BaseMismatch("a delta has at least one base and at most 16"));
     }
     let size = target.seek(io::SeekFrom::End(0))?;
     let allowed = size.saturating_mul(options.worth_percent.into()) / 100;
-    let mut job = Making { bases, target, scratch: &mut scratch, options, at: &mut at };
+    let mut job = Making { bases, target: &mut target, scratch, options, at };
     let mut worth = Err(Error::NotWorthIt { allowed });
     for kind in [Kind::Plain, Kind::Token, Kind::Raw] {
         let made = match kind {

@@ -1,11 +1,21 @@
 //! Readers and writers that hash and measure what passes through them.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 
 use deltaport_oci::{Algorithm, Digest, Hasher};
 
 use crate::error::Error;
 use crate::format::Blob;
+
+/// What blobs are read from.
+pub(crate) trait Source: Read + Seek {}
+
+impl<T: Read + Seek> Source for T {}
+
+/// What content is kept on.
+pub(crate) trait Scratch: Read + Write + Seek + Send {}
+
+impl<T: Read + Write + Seek + Send> Scratch for T {}
 
 /// How much is read or copied at once.
 pub(crate) const BUFFER: usize = 64 << 10;
