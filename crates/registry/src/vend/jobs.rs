@@ -139,11 +139,12 @@ impl Registry {
         let Ok(_permit) = Arc::clone(&self.0.deltas.making).acquire_owned().await else { return };
         let (repository, base, target) = &pair;
         match self.make_and_keep(repository, base, target, profile).await {
-            Ok(LayerDelta::Blob(digest)) => {
+            Ok(None) => tracing::debug!(%repository, %base, %target, "a delta was there already"),
+            Ok(Some(LayerDelta::Blob(digest))) => {
                 tracing::info!(%repository, %base, %target, %digest, "a delta was made");
                 self.metrics().deltas_made.inc();
             }
-            Ok(LayerDelta::NotWorthIt) => {
+            Ok(Some(LayerDelta::NotWorthIt)) => {
                 tracing::debug!(%repository, %base, %target, "a delta is not worth it");
                 self.metrics().deltas_not_worth_it.inc();
             }
@@ -163,10 +164,11 @@ impl Registry {
         base: &Digest,
         target: &Digest,
         profile: delta::Profile,
-    ) -> Result<LayerDelta, Failure> {
+    ) -> Result<Option<LayerDelta>, Failure> {
         let names = self.store().names();
-        if let Some(known) = names.layer_delta(repository, base, target).await? {
-            return Ok(known);
+        // Whoever asked may have looked just before another job for the same pair ended.
+        if names.layer_delta(repository, base, target).await?.is_some() {
+            return Ok(None);
         }
         // Jobs that were begun before there were enough may have waited until now. Those that are at work on the same
         // target count as if they had succeeded; the seat is taken before the database is asked, so that none is missed.
@@ -195,7 +197,7 @@ impl Registry {
             Err(error) => return Err(error.into()),
         };
         names.put_layer_delta(repository, base, target, &known).await?;
-        Ok(known)
+        Ok(Some(known))
     }
 
     async fn open(&self, digest: &Digest) -> Result<File, Failure> {
