@@ -63,7 +63,11 @@ impl Registry {
         }
         let Some(base) = promising else { return Ok(DeltaAnswer::None) };
         if self.keeps_enough(repository, to, 0).await? {
-            return Ok(DeltaAnswer::None);
+            // The last that there was room for may be this one, made since it was looked for.
+            return Ok(match names.layer_delta(repository, &base, to).await? {
+                Some(LayerDelta::Blob(delta)) => DeltaAnswer::Ready(delta),
+                Some(LayerDelta::NotWorthIt) | None => DeltaAnswer::None,
+            });
         }
         let started = self.make_delta(repository, &base, to, Profile::Fast);
         Ok(if started { DeltaAnswer::Pending(ASK_AGAIN) } else { DeltaAnswer::None })
