@@ -22,6 +22,9 @@ pub(super) struct Key<T: 'static> {
     pub(super) about: &'static str,
 }
 
+/// The keys of the table `T`, in groups: those of one file stand together.
+pub(super) type Keys<T> = [&'static [Key<T>]];
+
 /// What a key is when it is not given.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Default {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use toml_edit::{Document, Item, TableLike, Value};
 
 use super::check;
-use super::key::{Default as KeyDefault, Key, Slot, Texts};
+use super::key::{Default as KeyDefault, Key, Keys, Slot, Texts};
 use super::keys::{RULE, SETTINGS, UPSTREAM};
 use super::{Rule, Settings, Upstream};
 
@@ -129,8 +129,8 @@ fn read_file(path: &Path) -> io::Result<String> {
 }
 
 /// Gives every key its default. Defaults are read as a file would be.
-fn apply_defaults<T>(keys: &[Key<T>], into: &mut T) {
-    for key in keys {
+fn apply_defaults<T>(keys: &Keys<T>, into: &mut T) {
+    for key in all(keys) {
         if let KeyDefault::Value(text) = key.default {
             let mut reader = Reader { text, directory: Path::new(""), problems: Vec::new() };
             let value: Item = Item::Value(text.parse().expect("a test reads every default"));
@@ -138,6 +138,11 @@ fn apply_defaults<T>(keys: &[Key<T>], into: &mut T) {
             debug_assert!(reader.problems.is_empty(), "{}: {:?}", key.name, reader.problems);
         }
     }
+}
+
+/// The keys of every group.
+fn all<T>(keys: &Keys<T>) -> impl Iterator<Item = &'static Key<T>> {
+    keys.iter().copied().flatten()
 }
 
 /// A file that is being read.
@@ -167,13 +172,13 @@ impl Reader<'_> {
     }
 
     /// Reads the entries of a table whose name, with a dot behind it, is `prefix`.
-    fn table<T>(&mut self, prefix: &str, table: &dyn TableLike, keys: &[Key<T>], into: &mut T) {
+    fn table<T>(&mut self, prefix: &str, table: &dyn TableLike, keys: &Keys<T>, into: &mut T) {
         for (name, item) in table.iter() {
             let path = format!("{prefix}{name}");
             let at = start_of_key(table, name);
-            if let Some(key) = keys.iter().find(|key| key.name == path) {
+            if let Some(key) = all(keys).find(|key| key.name == path) {
                 self.value(&path, at, item, &key.slot, into);
-            } else if keys.iter().any(|key| is_within(key.name, &path)) {
+            } else if all(keys).any(|key| is_within(key.name, &path)) {
                 match item.as_table_like() {
                     Some(inner) => self.table(&format!("{path}."), inner, keys, into),
                     None => self.problem(at, format!("`{path}` is a table: write [{path}] above its keys")),
@@ -307,7 +312,7 @@ impl Reader<'_> {
         &mut self,
         path: &str,
         item: &Item,
-        keys: &[Key<T>],
+        keys: &Keys<T>,
         into: &mut Vec<T>,
     ) {
         let at = item.span().map_or(0, |span| span.start);
@@ -328,7 +333,7 @@ impl Reader<'_> {
             let mut one = T::default();
             apply_defaults(keys, &mut one);
             self.table("", table, keys, &mut one);
-            for key in keys {
+            for key in all(keys) {
                 if matches!(key.default, KeyDefault::Required(_)) && !table.contains_key(key.name) {
                     let at = start_of(table).unwrap_or(at);
                     self.problem(at, format!("[[{path}]] needs `{}`, {}", key.name, key.slot.expected()));
@@ -341,12 +346,12 @@ impl Reader<'_> {
 
 /// Reads `[[access.rule]]`.
 pub(super) fn read_rules(reader: &mut Reader<'_>, item: &Item, settings: &mut Settings) {
-    reader.tables::<Rule>("access.rule", item, RULE, &mut settings.access.rule);
+    reader.tables::<Rule>("access.rule", item, &[RULE], &mut settings.access.rule);
 }
 
 /// Reads `[[upstream]]`.
 pub(super) fn read_upstreams(reader: &mut Reader<'_>, item: &Item, settings: &mut Settings) {
-    reader.tables::<Upstream>("upstream", item, UPSTREAM, &mut settings.upstream);
+    reader.tables::<Upstream>("upstream", item, &[UPSTREAM], &mut settings.upstream);
 }
 
 /// Where a key begins.
@@ -375,19 +380,18 @@ fn is_within(name: &str, path: &str) -> bool {
 
 /// The key that was probably meant by `name` in the table `prefix`: one of the same table that is spelled nearly so, or
 /// one of another table with just this name.
-fn suggestion<T>(keys: &[Key<T>], prefix: &str, name: &str) -> Option<String> {
-    let here = keys
-        .iter()
+fn suggestion<T>(keys: &Keys<T>, prefix: &str, name: &str) -> Option<String> {
+    let here = all(keys)
         .filter_map(|key| key.name.strip_prefix(prefix))
         .map(|rest| rest.split('.').next().unwrap_or(rest));
     if let Some(near) = nearest(here, name) {
         return Some(format!("{prefix}{near}"));
     }
     let last = |key: &'static str| key.rsplit('.').next().unwrap_or(key);
-    if let Some(elsewhere) = keys.iter().find(|key| last(key.name) == name) {
+    if let Some(elsewhere) = all(keys).find(|key| last(key.name) == name) {
         return Some(elsewhere.name.to_owned());
     }
-    nearest(keys.iter().map(|key| key.name), &format!("{prefix}{name}")).map(str::to_owned)
+    nearest(all(keys).map(|key| key.name), &format!("{prefix}{name}")).map(str::to_owned)
 }
 
 /// The word that is spelled most like `text`, if any is spelled nearly so: a third of its letters may be wrong.

@@ -49,7 +49,7 @@ pub fn reference(format: Format) -> String {
 /// The tables in the order of the table of keys. Keys of one table stand together there.
 fn sections() -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
-    for key in SETTINGS {
+    for key in SETTINGS.iter().copied().flatten() {
         if matches!(key.slot, Slot::Tables(_)) {
             let rows = match key.name {
                 "access.rule" => RULE.iter().map(|key| row(key, key.name)).collect(),

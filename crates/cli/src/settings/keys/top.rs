@@ -1,0 +1,72 @@
+//! The keys above all tables.
+
+use deltaport_oci::Platform;
+
+use super::{HOUR, seconds};
+use crate::settings::key::{Default, Key, Slot, Texts};
+use crate::settings::{Settings, Validate};
+
+/// The keys of the file itself.
+pub(super) const KEYS: &[Key<Settings>] = &[
+    Key {
+        name: "listen",
+        slot: Slot::Text(
+            "an IP address and a port, such as \"127.0.0.1:5000\" or \"[::]:443\"",
+            |s, text| {
+                s.listen = text.parse().map_err(|_| "not an IP address and a port".to_owned())?;
+                Ok(())
+            },
+        ),
+        default: Default::Value("\"127.0.0.1:5000\""),
+        about: "Where to listen. Port 0 takes any free port; the one taken is printed. An address that other machines \
+                can reach needs [tls], or insecure_http.",
+    },
+    Key {
+        name: "data",
+        slot: Slot::Path(|s| &mut s.data),
+        default: Default::Unset {
+            example: "\"/var/lib/deltaport\"",
+            means: "the platform's data directory, on Linux ~/.local/share/deltaport",
+        },
+        about: "The directory that holds everything. It belongs to one running deltaport alone and should be on a local \
+                disk: network file systems do not keep the promises that SQLite and fsync need.",
+    },
+    Key {
+        name: "insecure_http",
+        slot: Slot::Flag(|s| &mut s.insecure_http),
+        default: Default::Value("false"),
+        about: "Allow plain HTTP on an address that other machines can reach. Passwords then cross the network readable; \
+                only for a network that is trusted anyway, such as a VPN, or behind a proxy that ends TLS.",
+    },
+    Key {
+        name: "shutdown_grace",
+        slot: Slot::Span(|s| &mut s.shutdown_grace, seconds(0)..=seconds(HOUR)),
+        default: Default::Value("\"30s\""),
+        about: "How long requests may take to end after SIGTERM or SIGINT. What is still running then is cut off; nothing \
+                that was acknowledged is lost, and uploads can be resumed.",
+    },
+    Key {
+        name: "validate",
+        slot: Slot::ChoiceOrTexts(
+            "\"all\", \"none\" or a list of platforms such as [\"linux/amd64\", \"linux/arm64\"]",
+            validate,
+        ),
+        default: Default::Value("\"none\""),
+        about: "Which of the things that a pushed manifest refers to must be in the repository already: \"none\" accepts \
+                sparse indexes and images, \"all\" refuses whatever is not complete, and a list of platforms demands \
+                complete images but of an index only its children for these platforms.",
+    },
+];
+
+fn validate(settings: &mut Settings, value: Texts<'_>) -> Result<(), String> {
+    settings.validate = match value {
+        Texts::One("none") => Validate::None,
+        Texts::One("all") => Validate::All,
+        Texts::One(word) => return Err(format!("\"{word}\" is neither \"all\" nor \"none\"")),
+        Texts::Many(texts) => {
+            let platforms: Result<Vec<Platform>, _> = texts.iter().map(|text| text.parse()).collect();
+            Validate::Platforms(platforms.map_err(|error| error.to_string())?)
+        }
+    };
+    Ok(())
+}
