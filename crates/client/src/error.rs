@@ -52,6 +52,8 @@ pub enum ErrorKind {
         why: String,
         /// How long the upstream asked to be left alone.
         retry_after: Option<Duration>,
+        /// Whether it turns us away because we ask too much (429), and would answer somebody else.
+        quota: bool,
     },
 }
 
@@ -73,8 +75,9 @@ impl Error {
 }
 
 impl ErrorKind {
-    pub(crate) fn unavailable(why: impl Into<String>) -> Self {
-        Self::Unavailable { why: why.into(), retry_after: None }
+    /// Something that may pass by itself, with nothing said about when.
+    pub fn unavailable(why: impl Into<String>) -> Self {
+        Self::Unavailable { why: why.into(), retry_after: None, quota: false }
     }
 
     pub(crate) fn protocol(why: impl Into<String>) -> Self {

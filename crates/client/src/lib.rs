@@ -13,9 +13,11 @@ mod auth;
 mod challenge;
 mod error;
 mod options;
+mod quota;
 mod transport;
 mod upstream;
 
 pub use error::{Error, ErrorKind, Result};
 pub use options::{Credentials, Options, Timeouts};
+pub use quota::Quota;
 pub use upstream::{BlobBody, LayerDelta, MAX_MANIFEST, MAX_OFFERED, Manifest, ManifestHead, Upstream};

@@ -1,7 +1,7 @@
 //! Single requests: timeouts, redirects, and the rule where credentials may go.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use reqwest::Url;
 use crate::address::Resolver;
 use crate::error::ErrorKind;
 use crate::options::{Options, Timeouts};
+use crate::quota::Quota;
 
 /// How many redirects one request may go through.
 const MAX_REDIRECTS: usize = 5;
@@ -30,6 +31,7 @@ pub(crate) struct Transport {
     resolver: Resolver,
     timeouts: Timeouts,
     received: Arc<AtomicU64>,
+    quota: Mutex<Option<Quota>>,
 }
 
 /// A request, before it is known where it will be answered.
@@ -83,6 +85,7 @@ impl Transport {
             resolver,
             timeouts: options.timeouts,
             received: Arc::default(),
+            quota: Mutex::default(),
         })
     }
 
@@ -94,6 +97,11 @@ impl Transport {
     /// How many bytes of bodies have been received so far.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
+    }
+
+    /// What the upstream last said about how much we may ask.
+    pub(crate) fn quota(&self) -> Option<Quota> {
+        *self.quota.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends `request` and follows redirects.
@@ -136,6 +144,9 @@ impl Transport {
             Ok(Err(error)) => return Err(ErrorKind::unavailable(chain(&error))),
             Err(_) => return Err(ErrorKind::unavailable(format!("no answer within {} s", limit.as_secs()))),
         };
+        if from_home && let Some(quota) = Quota::read(response.headers()) {
+            *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = Some(quota);
+        }
         Ok(Answer { response, from_home, stall: self.timeouts.stall, received: Arc::clone(&self.received) })
     }
 
@@ -228,7 +239,10 @@ impl Answer {
         match status.as_u16() {
             401 | 403 | 451 => ErrorKind::Denied(format!("answers {status}")),
             404 | 410 => ErrorKind::NotFound,
-            408 | 429 | 500..=599 => ErrorKind::Unavailable { why: format!("answers {status}"), retry_after },
+            408 | 429 | 500..=599 => {
+                let quota = status == StatusCode::TOO_MANY_REQUESTS;
+                ErrorKind::Unavailable { why: format!("answers {status}"), retry_after, quota }
+            }
             _ => ErrorKind::protocol(format!("answers {status}")),
         }
     }

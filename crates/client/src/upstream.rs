@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use deltaport_oci::wire::{DOCKER_CONTENT_DIGEST, Query, Route};
+use deltaport_oci::wire::{DELTA_SIZE, DOCKER_CONTENT_DIGEST, Query, Route};
 use deltaport_oci::{Digest, Reference, RepositoryName, media_type};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -15,6 +15,7 @@ use crate::auth::Auth;
 use crate::challenge::Challenge;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
+use crate::quota::Quota;
 use crate::transport::{Answer, Request, Transport};
 
 /// The largest manifest that is taken, in bytes. The specification asks registries for 4 MiB.
@@ -58,8 +59,13 @@ pub struct Manifest {
 /// What an upstream has to offer in place of a whole layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayerDelta {
-    /// This blob of the repository.
-    Ready(Digest),
+    /// A blob of the repository.
+    Ready {
+        /// Its digest.
+        digest: Digest,
+        /// Its size in bytes, if the upstream says it.
+        size: Option<u64>,
+    },
     /// It is being made; ask again after this time.
     Pending(Duration),
     /// There is none.
@@ -87,6 +93,11 @@ impl Upstream {
     /// start: errors, tokens and manifests included, headers not.
     pub fn received(&self) -> u64 {
         self.0.transport.received()
+    }
+
+    /// How much the upstream lets us ask, as it said in its last answer that said so. Most upstreams never do.
+    pub fn quota(&self) -> Option<Quota> {
+        self.0.transport.quota()
     }
 
     /// Asks whether the upstream is a registry that lets us in.
@@ -193,8 +204,9 @@ impl Upstream {
             }
             301 | 302 | 303 | 307 | 308 => {
                 let found = answer.location(&url).and_then(|place| self.delta_blob(repository, &place));
+                let size = answer.header(DELTA_SIZE).and_then(|text| text.parse().ok());
                 answer.drain().await;
-                found.map(LayerDelta::Ready).map_err(|kind| self.fail(kind))
+                found.map(|digest| LayerDelta::Ready { digest, size }).map_err(|kind| self.fail(kind))
             }
             // Other registries answer a path that they do not know in one of these ways.
             400 | 404 | 405 | 410 | 501 => {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use deltaport_client::{Credentials, Error, ErrorKind, LayerDelta, Options, Timeouts, Upstream};
+use deltaport_client::{Credentials, Error, ErrorKind, LayerDelta, Options, Quota, Timeouts, Upstream};
 use deltaport_oci::{Digest, Reference, RepositoryName, media_type};
 use deltaport_testkit::sample::{Content, bytes};
 use deltaport_testkit::upstream::{Reply, Rule, Upstream as Script};
@@ -376,7 +376,8 @@ async fn statuses_are_told_apart_by_what_to_do() {
         script.first(Rule::on("GET", &path).reply(reply));
         let found = kind(fetch(&upstream, &digest, 0).await.1);
         assert_eq!(found.to_string(), expected);
-        if let ErrorKind::Unavailable { retry_after: found, .. } = found {
+        if let ErrorKind::Unavailable { retry_after: found, quota, .. } = found {
+            assert_eq!(quota, status == 429);
             assert_eq!(found, retry_after.map(|seconds: u64| Duration::from_secs(seconds.min(3600))));
         }
     }
@@ -385,6 +386,40 @@ async fn statuses_are_told_apart_by_what_to_do() {
     let nobody = Upstream::new(&Options::new("r", format!("http://127.0.0.1:{port}"))).unwrap();
     let found = nobody.ping().await.unwrap_err();
     assert!(matches!(found.kind(), ErrorKind::Unavailable { .. }), "{found}");
+}
+
+#[tokio::test]
+async fn what_an_upstream_lets_us_ask_is_known_as_it_last_said() {
+    let manifest = Content::new(media_type::OCI_MANIFEST, "{}");
+    let path = "/v2/library/app/manifests/latest";
+    let limited = |reply: Reply, left: &str| {
+        reply.header("ratelimit-limit", "100;w=21600").header("ratelimit-remaining", left)
+    };
+    let elsewhere =
+        Script::start(vec![Rule::on("GET", "/x").reply(limited(Reply::content(&manifest), "1"))]).await;
+    let redirect = Reply::status(307).header("Location", &format!("{}/x", elsewhere.url()));
+    let script = Script::start(vec![
+        Rule::on("GET", path).times(1).reply(limited(Reply::content(&manifest), "76;w=21600")),
+        Rule::on("GET", path).times(1).reply(Reply::content(&manifest)),
+        Rule::on("GET", path).times(1).reply(redirect),
+        Rule::on("GET", path).reply(limited(Reply::status(429), "0;w=21600").header("Retry-After", "60")),
+    ])
+    .await;
+    let upstream = upstream(&script);
+    assert_eq!(upstream.quota(), None);
+    let quota = |remaining| Some(Quota { limit: 100, window: Some(Duration::from_secs(21_600)), remaining });
+    for _ in 0..3 {
+        upstream.manifest(&repository(), &tag()).await.unwrap();
+        assert_eq!(
+            upstream.quota(),
+            quota(76),
+            "an answer without a word, or from elsewhere, changes nothing"
+        );
+    }
+    let refused = upstream.manifest(&repository(), &tag()).await.unwrap_err();
+    let ErrorKind::Unavailable { retry_after, quota: over, .. } = refused.kind() else { panic!("{refused}") };
+    assert_eq!((*retry_after, *over), (Some(Duration::from_secs(60)), true));
+    assert_eq!(upstream.quota(), quota(0));
 }
 
 #[tokio::test]
@@ -398,9 +433,13 @@ async fn deltas_are_ready_pending_or_none() {
         upstream.layer_delta(&repository(), &to, &[from, to]).await
     };
     let at = |location: String| Reply::status(307).header("Location", &location);
-    assert_eq!(ask(at(blob_path(&delta))).await.unwrap(), LayerDelta::Ready(delta));
+    let ready = |size| LayerDelta::Ready { digest: delta, size };
+    assert_eq!(ask(at(blob_path(&delta))).await.unwrap(), ready(None));
+    let sized = |size| at(blob_path(&delta)).header("Deltaport-Delta-Size", size);
+    assert_eq!(ask(sized("1234")).await.unwrap(), ready(Some(1234)));
+    assert_eq!(ask(sized("a lot")).await.unwrap(), ready(None));
     let absolute = format!("{}{}", script.url(), blob_path(&delta));
-    assert_eq!(ask(at(absolute)).await.unwrap(), LayerDelta::Ready(delta));
+    assert_eq!(ask(at(absolute)).await.unwrap(), ready(None));
     let pending = ask(Reply::status(202).header("Retry-After", "3")).await.unwrap();
     assert_eq!(pending, LayerDelta::Pending(Duration::from_secs(3)));
     assert_eq!(ask(Reply::status(202)).await.unwrap(), LayerDelta::Pending(Duration::from_secs(2)));

@@ -251,7 +251,7 @@ mod tests {
         let error = |kind| Err::<(), _>(client::Error::new("a".into(), kind));
         remote.note(&error(client::ErrorKind::NotFound));
         assert!(!remote.is_paused());
-        remote.note(&error(client::ErrorKind::Unavailable { why: String::new(), retry_after: None }));
+        remote.note(&error(client::ErrorKind::unavailable("")));
         assert!(remote.is_paused());
         remote.note(&Ok(()));
         assert!(!remote.is_paused());

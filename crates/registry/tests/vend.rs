@@ -80,7 +80,7 @@ impl Hub {
     async fn ask_on(&self, name: &str, to: &Content, from: &[&Content]) -> Option<Digest> {
         loop {
             match self.ask(name, to, from).await {
-                DeltaAnswer::Ready(delta) => return Some(delta),
+                DeltaAnswer::Ready { delta, .. } => return Some(delta),
                 DeltaAnswer::None => return None,
                 DeltaAnswer::Pending(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
@@ -187,7 +187,8 @@ async fn an_existing_delta_is_preferred_to_one_that_has_to_be_made() {
     let ([old, new], [other, _]) = (pair(5), pair(7));
     hub.push_layers("app", &[&old, &new, &other]).await;
     let made = hub.ask_on("app", &new, &[&old]).await.unwrap();
-    assert_eq!(hub.ask("app", &new, &[&other, &old]).await, DeltaAnswer::Ready(made));
+    let size = hub.blob("app", &made).await.len() as u64;
+    assert_eq!(hub.ask("app", &new, &[&other, &old]).await, DeltaAnswer::Ready { delta: made, size });
 }
 
 #[tokio::test]
@@ -222,7 +223,7 @@ async fn when_a_tag_moves_its_deltas_are_made_ahead() {
     hub.push("app", "latest", &image("amd64", &old)).await;
     hub.push("app", "latest", &image("amd64", &new)).await;
     hub.counts("deltas_made", 1).await;
-    assert!(matches!(hub.ask("app", &new, &[&old]).await, DeltaAnswer::Ready(_)));
+    assert!(matches!(hub.ask("app", &new, &[&old]).await, DeltaAnswer::Ready { .. }));
 
     // The same through an index, whose children are pushed first.
     let (amd64, arm64) = (image("amd64", &new), image("arm64", &old_arm));
@@ -243,5 +244,5 @@ async fn when_a_tag_moves_its_deltas_are_made_ahead() {
     )
     .await;
     hub.counts("deltas_made", 2).await;
-    assert!(matches!(hub.ask("app", &new_arm, &[&old_arm]).await, DeltaAnswer::Ready(_)));
+    assert!(matches!(hub.ask("app", &new_arm, &[&old_arm]).await, DeltaAnswer::Ready { .. }));
 }

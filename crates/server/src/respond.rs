@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::body::Content;
 
+pub(crate) const DELTA_SIZE: HeaderName = HeaderName::from_static(wire::DELTA_SIZE);
 pub(crate) const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static(wire::DOCKER_CONTENT_DIGEST);
 pub(crate) const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static(wire::OCI_FILTERS_APPLIED);
 pub(crate) const OCI_NAMESPACE: HeaderName = HeaderName::from_static(wire::OCI_NAMESPACE);

@@ -10,6 +10,9 @@ pub use route::{Route, RouteError};
 
 /// Header: the digest of the content of a response.
 pub const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
+/// Header: the size in bytes of the delta that a redirect leads to, so that the asker can weigh it against the whole
+/// layer without another round trip. An extension of deltaport's.
+pub const DELTA_SIZE: &str = "deltaport-delta-size";
 /// Header: the subject that a pushed manifest was recognised to refer to.
 pub const OCI_SUBJECT: &str = "oci-subject";
 /// Header: a tag that was set along with a manifest pushed by digest.

@@ -146,7 +146,7 @@ impl Fill {
         let client = &self.source.remote.client;
         loop {
             match client.layer_delta(&self.source.repository, &self.digest, bases).await? {
-                LayerDelta::Ready(found) => return Ok(found),
+                LayerDelta::Ready { digest, .. } => return Ok(digest),
                 LayerDelta::None => return Err(Fallback::NotOffered),
                 LayerDelta::Pending(pause) => {
                     let pause = pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);

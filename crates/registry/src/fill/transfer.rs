@@ -107,7 +107,7 @@ impl Transfer<'_> {
         match *size {
             Some(size) if *written < size => {
                 let why = format!("sent {written} of {size} bytes");
-                Err(self.fail(ErrorKind::Unavailable { why, retry_after: None }))
+                Err(self.fail(ErrorKind::unavailable(why)))
             }
             _ => Ok(()),
         }
@@ -137,7 +137,8 @@ mod tests {
     #[test]
     fn pauses_grow_and_stay_bounded() {
         let error = |retry_after| {
-            client::Error::new("a".into(), ErrorKind::Unavailable { why: String::new(), retry_after })
+            let kind = ErrorKind::Unavailable { why: String::new(), retry_after, quota: false };
+            client::Error::new("a".into(), kind)
         };
         for (failures, most) in [(0, FIRST_PAUSE), (2, 4 * FIRST_PAUSE), (u32::MAX, LONGEST_PAUSE)] {
             let pause = pause(failures, &error(None));

@@ -28,8 +28,13 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// The answer to somebody who holds old layers and wants a new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeltaAnswer {
-    /// The delta is this blob of the same repository.
-    Ready(Digest),
+    /// The delta is a blob of the same repository.
+    Ready {
+        /// Its digest.
+        delta: Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
     /// It is being made; ask again after this time.
     Pending(Duration),
     /// There is none, and asking again will not change that soon.
@@ -54,7 +59,7 @@ impl Registry {
             match names.layer_delta(repository, base, to).await? {
                 Some(LayerDelta::Blob(delta)) => {
                     self.metrics().deltas_offered.inc();
-                    return Ok(DeltaAnswer::Ready(delta));
+                    return self.offer(repository, delta).await;
                 }
                 Some(LayerDelta::NotWorthIt) => {}
                 None if self.is_promising(base_size, size) => promising = promising.or(Some(*base)),
@@ -65,12 +70,18 @@ impl Registry {
         if self.keeps_enough(repository, to, 0).await? {
             // The last that there was room for may be this one, made since it was looked for.
             return Ok(match names.layer_delta(repository, &base, to).await? {
-                Some(LayerDelta::Blob(delta)) => DeltaAnswer::Ready(delta),
+                Some(LayerDelta::Blob(delta)) => self.offer(repository, delta).await?,
                 Some(LayerDelta::NotWorthIt) | None => DeltaAnswer::None,
             });
         }
         let started = self.make_delta(repository, &base, to, Profile::Fast);
         Ok(if started { DeltaAnswer::Pending(ASK_AGAIN) } else { DeltaAnswer::None })
+    }
+
+    /// Offers a delta that is here. One that has been collected in the meantime is none.
+    async fn offer(&self, repository: &RepositoryName, delta: Digest) -> Result<DeltaAnswer> {
+        let size = self.store().names().blob(repository, &delta).await?;
+        Ok(size.map_or(DeltaAnswer::None, |size| DeltaAnswer::Ready { delta, size }))
     }
 
     /// The size in bytes of a layer that a manifest of `repository` refers to and that is here.

@@ -1,6 +1,7 @@
 //! The server over real sockets and a real store.
 
 mod access;
+mod deltas;
 mod errors;
 mod faults;
 mod harness;
