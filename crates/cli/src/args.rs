@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::settings::Size;
+use crate::settings::{Rate, Size, Span};
 
 /// Image distribution for places with bad links: an OCI registry, a pull-through site and layer deltas in one binary.
 ///
@@ -28,6 +28,7 @@ pub(crate) enum Command {
     Rebuild(Rebuild),
     Passwd(Passwd),
     Delta(Delta),
+    Demo(Demo),
 }
 
 /// Serve images until told to stop
@@ -254,6 +255,38 @@ pub(crate) struct DeltaInspect {
     #[arg(value_name = "FILE")]
     pub(crate) delta: PathBuf,
     /// Write JSON: {"kind": ..., "recipe": ..., "target": {...}, "bases": [...], "sections": {...}, ...}
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// See what deltas save: an update over a bad link, with and without them
+///
+/// Starts a hub and two sites in this process, with a slow link between them, pushes
+/// two versions of an image to the hub and pulls the second one through both sites,
+/// which hold the first. Everything is on loopback and in a temporary directory,
+/// and gone afterwards.
+///
+///   deltaport demo
+///   deltaport demo --from oci:old --to oci:new --rate 2Mbit --rtt 600ms
+#[derive(Clone, Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Demo {
+    /// The image that the sites have, as oci:DIR[:TAG]; a small sample when nothing is given
+    #[arg(long, value_name = "OLD", requires = "to")]
+    pub(crate) from: Option<Layers>,
+    /// The image that they are to get
+    #[arg(long, value_name = "NEW", requires = "from")]
+    pub(crate) to: Option<Layers>,
+    /// What the link carries in each direction, such as 2Mbit or 1Gbit
+    #[arg(long, value_name = "RATE", default_value = "10Mbit")]
+    pub(crate) rate: Rate,
+    /// How long a byte there and its answer back take, such as 600ms
+    #[arg(long, value_name = "TIME", default_value = "300ms")]
+    pub(crate) rtt: Span,
+    /// Have the link reset a connection after so many bytes, such as 4MiB [default: never]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) reset_every: Option<Size>,
+    /// Write JSON: {"without_deltas": {"received": ..., "seconds": ...}, "with_deltas": {...}, ...}
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -44,6 +44,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Rebuild(args) => commands::rebuild::run(&args, &mut output),
         Command::Passwd(args) => commands::passwd::run(&args, &mut output),
         Command::Delta(args) => commands::delta::run(&args, &mut output),
+        Command::Demo(args) => commands::demo::run(&args, &mut output),
     };
     match outcome {
         Ok(code) => code,

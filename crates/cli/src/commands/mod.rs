@@ -2,7 +2,9 @@
 
 pub(crate) mod config;
 pub(crate) mod delta;
+pub(crate) mod demo;
 pub(crate) mod fsck;
+mod layout;
 pub(crate) mod passwd;
 mod progress;
 pub(crate) mod rebuild;

@@ -23,7 +23,7 @@ use serde::{Serialize, Serializer};
 
 pub use read::{MAX_FILE_LEN, Overrides, Problem, Problems};
 pub use reference::{Format as ReferenceFormat, reference};
-pub use units::{Size, Span, UnitError};
+pub use units::{Rate, Size, Span, UnitError};
 
 /// Everything that `deltaport serve` can be told. Made by [`Settings::read`] only, so that the defaults stand in one
 /// place, the table of keys; what its parts implement as `Default` is their being empty.

@@ -11,8 +11,9 @@ use deltaport_delta::{Applied, Blob, Error, Header, Limits};
 use serde_json::json;
 
 use super::files::{Named, Place};
-use super::{Described, blob_of, damaged, layers, threads_of_machine};
+use super::{Described, blob_of, damaged, threads_of_machine};
 use crate::args::{DeltaApply, Layers};
+use crate::commands::layout;
 use crate::commands::progress::Line;
 use crate::output::{Output, rounded};
 
@@ -73,7 +74,7 @@ fn find(header: &Header, given: &[Layers], delta: &Path) -> anyhow::Result<Vec<P
     for layers in given {
         match layers {
             Layers::File(path) => files.push((path, Named::open(path)?.len()?)),
-            Layers::Image { layout, .. } => layers::must_be_layout(layout)?,
+            Layers::Image { layout, .. } => layout::must_be_layout(layout)?,
         }
     }
     let (mut found, mut missing) = (Vec::new(), String::new());
@@ -102,7 +103,7 @@ fn find_one(blob: &Blob, given: &[Layers], files: &[(&PathBuf, u64)]) -> anyhow:
     let in_layout = given.iter().find_map(|layers| match layers {
         Layers::File(_) => None,
         Layers::Image { layout, .. } => {
-            let path = layers::blob_path(layout, &blob.digest);
+            let path = layout::blob_path(layout, &blob.digest);
             fs::metadata(&path).is_ok_and(|there| there.len() == blob.size).then_some(path)
         }
     });

@@ -1,27 +1,21 @@
-//! Layers of images in OCI image layouts (image-spec, image-layout.md), and which old one a new one is compared with.
+//! Layers of images in OCI image layouts, and which old one a new one is compared with.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
-use deltaport_oci::manifest::{Limits, View};
-use deltaport_oci::{Descriptor, Digest, Platform, media_type};
+use anyhow::bail;
+use deltaport_oci::manifest::View;
+use deltaport_oci::{Descriptor, Digest, Platform};
 
-/// How large an index, a manifest or a configuration may be: what registries accept.
-const MAX_MANIFEST: u64 = 4 << 20;
-/// How deep indexes may be in indexes.
-const MAX_DEPTH: usize = 4;
+use crate::commands::layout;
+
 /// How many images, one for each platform, a name may stand for.
 const MAX_IMAGES: usize = 256;
 /// How many old layers a new one is compared with at most. More of them take more time than they save.
 const MAX_CANDIDATES: usize = 4;
 /// How many times as large as the new layer, or as small, an old one may be to be compared.
 const MAX_RATIO: u64 = 8;
-/// The annotation that names an image in a layout.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// A layer that a layout should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,55 +33,16 @@ pub(super) struct Image {
     layers: Vec<Layer>,
 }
 
-/// Where a layout keeps a blob.
-pub(super) fn blob_path(layout: &Path, digest: &Digest) -> PathBuf {
-    layout.join("blobs").join(digest.algorithm().as_str()).join(digest.hex())
-}
-
-/// Fails when there is no layout.
-pub(super) fn must_be_layout(layout: &Path) -> anyhow::Result<()> {
-    if !layout.join("blobs").is_dir() {
-        bail!("{} is no OCI image layout: it has no directory blobs", layout.display());
-    }
-    Ok(())
-}
-
 /// The images that a tag of a layout stands for; without a tag, the only one that the layout has.
 pub(super) fn images(layout: &Path, tag: Option<&str>) -> anyhow::Result<Vec<Image>> {
-    must_be_layout(layout)?;
-    let path = layout.join("index.json");
-    let index = View::parse(media_type::OCI_INDEX, &read(&path)?, Limits::DEFAULT)
-        .with_context(|| format!("{} cannot be used", path.display()))?;
-    let chosen = choose(&index.manifests, tag).with_context(|| format!("in {}", layout.display()))?;
     let mut images = Vec::new();
-    for descriptor in chosen {
+    for descriptor in &layout::entries(layout, tag)? {
         collect(layout, descriptor, 1, &mut images)?;
     }
     if images.is_empty() {
         bail!("{} has no image there", layout.display());
     }
     Ok(images)
-}
-
-/// The entries of a layout's index that a tag stands for.
-fn choose<'a>(entries: &'a [Descriptor], tag: Option<&str>) -> anyhow::Result<Vec<&'a Descriptor>> {
-    let name = |entry: &'a Descriptor| entry.annotations.get(REF_NAME).map(String::as_str);
-    let names: Vec<&str> = {
-        let mut seen = HashSet::new();
-        entries.iter().filter_map(name).filter(|name| seen.insert(*name)).collect()
-    };
-    let Some(tag) = tag else {
-        if names.len() > 1 {
-            bail!("there are several images; add one of these tags behind a colon: {}", names.join(", "));
-        }
-        return Ok(entries.iter().collect());
-    };
-    let chosen: Vec<&Descriptor> = entries.iter().filter(|entry| name(entry) == Some(tag)).collect();
-    if chosen.is_empty() {
-        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        bail!("there is no tag {tag}; the tags are: {names}");
-    }
-    Ok(chosen)
 }
 
 /// Adds the image of a manifest, or those of an index.
@@ -101,14 +56,8 @@ fn collect(
     if descriptor.platform.as_ref().is_some_and(|platform| platform.os == "unknown") {
         return Ok(());
     }
-    let path = blob_path(layout, &descriptor.digest);
-    let bytes = read(&path)?;
-    if Digest::of(descriptor.digest.algorithm(), &bytes) != descriptor.digest {
-        bail!("{} is damaged: it is not what its name says; copy the image again", path.display());
-    }
-    let view = View::parse(&descriptor.media_type, &bytes, Limits::DEFAULT)
-        .with_context(|| format!("{} cannot be used", path.display()))?;
-    if images.len() >= MAX_IMAGES || depth > MAX_DEPTH {
+    let (_, view) = layout::manifest(layout, descriptor)?;
+    if images.len() >= MAX_IMAGES || depth > layout::MAX_DEPTH {
         bail!("{} has more images than {MAX_IMAGES}, or indexes in indexes", layout.display());
     }
     if view.is_index() {
@@ -119,7 +68,7 @@ fn collect(
     let layers = view.blobs().skip(usize::from(view.config.is_some())).map(|layer| Layer {
         digest: layer.digest,
         size: layer.size,
-        path: blob_path(layout, &layer.digest),
+        path: layout::blob_path(layout, &layer.digest),
     });
     images.push(Image { platform, layers: layers.collect() });
     Ok(())
@@ -127,20 +76,9 @@ fn collect(
 
 /// The platform that the configuration of an image names, if it does.
 fn configured_platform(layout: &Path, view: &View) -> Option<Platform> {
-    let config = read(&blob_path(layout, &view.config.as_ref()?.digest)).ok()?;
+    let config = layout::read(&layout::blob_path(layout, &view.config.as_ref()?.digest)).ok()?;
     let platform: Platform = serde_json::from_slice(&config).ok()?;
     (!platform.os.is_empty()).then_some(platform)
-}
-
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_MANIFEST + 1).read_to_end(&mut bytes))
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    if bytes.len() as u64 > MAX_MANIFEST {
-        bail!("{} is larger than a manifest may be, {MAX_MANIFEST} bytes", path.display());
-    }
-    Ok(bytes)
 }
 
 /// What a layer of a new image needs.
