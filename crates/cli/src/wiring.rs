@@ -93,12 +93,12 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
 /// A registry whose content is served here.
 fn upstream(upstream: &settings::Upstream) -> anyhow::Result<deltaport_registry::Upstream> {
     Ok(deltaport_registry::Upstream {
-        client: client(upstream)?,
         default: upstream.default,
         deltas: match upstream.deltas {
             settings::Deltas::Auto => deltaport_registry::Deltas::Auto,
             settings::Deltas::Never => deltaport_registry::Deltas::Never,
         },
+        ..deltaport_registry::Upstream::new(client(upstream)?)
     })
 }
 

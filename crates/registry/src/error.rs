@@ -98,6 +98,12 @@ pub enum Error {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Another registry that this one depends on wants no more requests from here for now.
+    #[error("the upstream registry takes no more requests from here for now; try again later")]
+    OverQuota {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The fault is ours; the cause is for the log.
     #[error("the registry could not complete the request; its log says why")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -131,6 +137,8 @@ pub enum Kind {
     NoSpace,
     /// Another registry failed.
     Upstream,
+    /// Another registry wants to be left alone for a while.
+    OverQuota,
     /// The fault is ours.
     Internal,
 }
@@ -155,6 +163,7 @@ impl Error {
             Self::Mirror { .. } => Kind::Unsupported,
             Self::NoSpace => Kind::NoSpace,
             Self::Upstream { .. } => Kind::Upstream,
+            Self::OverQuota { .. } => Kind::OverQuota,
             Self::Internal(_) => Kind::Internal,
         }
     }
@@ -176,7 +185,7 @@ impl Error {
             Self::MissingReferences(_) => ErrorCode::ManifestBlobUnknown,
             Self::TooManyUploads { .. } => ErrorCode::TooManyRequests,
             Self::Mirror { .. } => ErrorCode::Unsupported,
-            Self::NoSpace | Self::Upstream { .. } => ErrorCode::Unavailable,
+            Self::NoSpace | Self::Upstream { .. } | Self::OverQuota { .. } => ErrorCode::Unavailable,
             Self::Internal(_) => ErrorCode::Unknown,
         }
     }
@@ -204,6 +213,7 @@ impl Error {
             | Self::Mirror { .. }
             | Self::NoSpace
             | Self::Upstream { .. }
+            | Self::OverQuota { .. }
             | Self::Internal(_) => None,
         }
     }

@@ -27,7 +27,11 @@ pub struct Metrics {
     delta_fallbacks: Family<Reason, Counter>,
     fill_failures: Family<Host, Counter>,
     fills: Family<Host, Counter>,
+    cache_saved_bytes: Family<Host, Counter>,
+    dedupe_saved_bytes: Family<Host, Counter>,
+    negative: Family<Host, Counter>,
     received_bytes: Family<Host, Counter>,
+    served_bytes: Family<Host, Counter>,
     stale: Family<Host, Counter>,
 }
 
@@ -72,6 +76,16 @@ impl Metrics {
             prometheus.register(name, help, counter.clone());
         }
         for (name, help, family) in [
+            (
+                "upstream_cache_saved_bytes",
+                "Bytes of manifests and blobs that were here when they were asked for",
+                &self.cache_saved_bytes,
+            ),
+            (
+                "upstream_dedupe_saved_bytes",
+                "Bytes of blobs that another repository held already",
+                &self.dedupe_saved_bytes,
+            ),
             ("upstream_deltas_applied", "Layers that came as a delta", &self.deltas_applied),
             ("upstream_delta_saved_bytes", "Bytes that deltas spared", &self.delta_saved_bytes),
             ("upstream_fill_failures", "Blobs that did not arrive", &self.fill_failures),
@@ -81,6 +95,12 @@ impl Metrics {
                 "Bytes of manifests, blobs and deltas received",
                 &self.received_bytes,
             ),
+            (
+                "upstream_negative_answers",
+                "Answers that there is nothing, without asking again",
+                &self.negative,
+            ),
+            ("upstream_served_bytes", "Bytes of manifests and blobs sent to clients", &self.served_bytes),
             ("upstream_stale_answers", "Stored tags served although they may have moved", &self.stale),
         ] {
             prometheus.register(name, help, family.clone());
@@ -107,6 +127,26 @@ impl Metrics {
     /// A stored tag was served without the upstream's word.
     pub(crate) fn stale(&self, host: &str) {
         self.stale.get_or_create(&Host::of(host)).inc();
+    }
+
+    /// So many bytes were here when they were asked for.
+    pub(crate) fn cached(&self, host: &str, bytes: u64) {
+        self.cache_saved_bytes.get_or_create(&Host::of(host)).inc_by(bytes);
+    }
+
+    /// A blob of so many bytes was taken from another repository.
+    pub(crate) fn deduplicated(&self, host: &str, bytes: u64) {
+        self.dedupe_saved_bytes.get_or_create(&Host::of(host)).inc_by(bytes);
+    }
+
+    /// So many bytes were sent to clients.
+    pub(crate) fn served(&self, host: &str, bytes: u64) {
+        self.served_bytes.get_or_create(&Host::of(host)).inc_by(bytes);
+    }
+
+    /// A client was told that there is nothing, as the upstream had said before.
+    pub(crate) fn negative(&self, host: &str) {
+        self.negative.get_or_create(&Host::of(host)).inc();
     }
 
     /// A layer came as a delta that was `saved` bytes smaller.

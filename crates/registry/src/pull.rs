@@ -4,6 +4,7 @@
 mod tests;
 
 use std::io;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -21,15 +22,15 @@ use crate::{Error, Manifest, Registry, Result, fill};
 impl Registry {
     /// The manifest that `reference` means in `repository`.
     ///
-    /// Fails with [`Error::ManifestUnknown`] when it is neither here nor upstream.
-    pub async fn manifest(
-        &self,
-        repository: &RepositoryName,
-        reference: &Reference,
-    ) -> Result<Arc<Manifest>> {
+    /// Fails with [`Error::ManifestUnknown`] when it is neither here nor upstream, and with [`Error::OverQuota`] when it
+    /// is not here and the upstream wants to be left alone.
+    pub async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Pulled> {
         let stored = self.store().names().manifest(repository, reference).await?;
         let found = match (stored, reference) {
-            (Some(manifest), Reference::Digest(_)) => Some(manifest),
+            (Some(manifest), Reference::Digest(_)) => {
+                self.count_cached(repository, manifest.bytes.len() as u64);
+                Some(Pulled::fresh(manifest))
+            }
             (stored, _) => self.fill_manifest(repository, reference, stored).await?,
         };
         found.ok_or_else(|| Error::ManifestUnknown(reference.clone()))
@@ -42,7 +43,10 @@ impl Registry {
         if let Some(size) = self.store().names().blob(repository, digest).await? {
             // The repository holds it, so its bytes are here; were they lost, an upstream may have them still.
             match self.store().blobs().open(digest).await? {
-                Some(blob) => return Ok(Body::Stored(blob)),
+                Some(blob) => {
+                    self.count_cached(repository, size);
+                    return Ok(Body::Stored(blob));
+                }
                 None => {
                     tracing::error!(%repository, %digest, size, "the bytes of a blob are missing; run fsck")
                 }
@@ -57,6 +61,44 @@ impl Registry {
             return Ok(size);
         }
         self.size_upstream(repository, digest).await?.ok_or(Error::BlobUnknown(*digest))
+    }
+
+    /// Counts `bytes` of `repository` that a client was sent, if they are an upstream's.
+    pub fn count_served(&self, repository: &RepositoryName, bytes: u64) {
+        if let Some(remote) = self.0.upstreams.mirrored(repository) {
+            self.metrics().served(remote.client.host(), bytes);
+        }
+    }
+
+    /// Counts content of `bytes` bytes that was here when it was asked for, if it is an upstream's.
+    fn count_cached(&self, repository: &RepositoryName, bytes: u64) {
+        if let Some(remote) = self.0.upstreams.mirrored(repository) {
+            self.metrics().cached(remote.client.host(), bytes);
+        }
+    }
+}
+
+/// A manifest as it is served.
+#[derive(Clone, Debug)]
+pub struct Pulled {
+    /// The manifest.
+    pub manifest: Arc<Manifest>,
+    /// Whether its tag may have moved upstream: it could not be asked.
+    pub stale: bool,
+}
+
+impl Pulled {
+    /// What is as it should be.
+    pub(crate) fn fresh(manifest: Arc<Manifest>) -> Self {
+        Self { manifest, stale: false }
+    }
+}
+
+impl Deref for Pulled {
+    type Target = Manifest;
+
+    fn deref(&self) -> &Manifest {
+        &self.manifest
     }
 }
 

@@ -9,7 +9,7 @@ use deltaport_client as client;
 use deltaport_oci::wire::ByteRange;
 use deltaport_oci::{Digest, Reference, RepositoryName};
 use deltaport_registry::pull::Body;
-use deltaport_registry::{Deltas, Error, Kind, NewManifest, Options, Registry, Upstream};
+use deltaport_registry::{Error, Kind, NewManifest, Options, Registry, Upstream};
 use deltaport_store::{Faults, Store};
 use deltaport_testkit::sample::{self, Content, Image, bytes, layer};
 use deltaport_testkit::upstream::{Reply, Rule, Upstream as Script};
@@ -48,7 +48,10 @@ impl Site {
         let mut options = Options::default();
         options.fill.patience = Duration::from_secs(3);
         options.fill.delta_wait = Duration::from_secs(3);
-        options.upstreams = vec![Upstream { client: upstream.clone(), default: false, deltas: Deltas::Auto }];
+        let mut remote = Upstream::new(upstream.clone());
+        // What the upstream says is about to change in these tests.
+        remote.policy.negative_age = Duration::ZERO;
+        options.upstreams = vec![remote];
         let registry = Registry::new(options, store, Rules::new(Access::default()).unwrap());
         Self { registry, upstream, _home: home }
     }
@@ -225,7 +228,7 @@ async fn failures_before_the_first_byte_are_told_at_once() {
     }
     script.first(blob_rule(&content).reply(Reply::status(429).header("Retry-After", "9")));
     let refused = site.blob("app", &content.digest).await.unwrap_err();
-    assert!(matches!(refused, Error::Upstream { retry_after: Some(after), .. } if after.as_secs() == 9));
+    assert!(matches!(refused, Error::OverQuota { retry_after } if retry_after.as_secs() == 9));
 }
 
 #[tokio::test]
@@ -285,7 +288,7 @@ async fn a_stored_tag_is_served_whatever_happens_to_the_upstream() {
             site.registry.manifest(&name, &tag).await.unwrap_or_else(|error| panic!("{reply:?}: {error}"));
         assert_eq!(found.digest, image.manifest.digest);
         let unknown = site.registry.manifest(&name, &"other".parse().unwrap()).await.unwrap_err();
-        assert!(matches!(unknown.kind(), Kind::Upstream), "{unknown}");
+        assert!(matches!(unknown.kind(), Kind::Upstream | Kind::OverQuota), "{unknown}");
     }
     let script = Script::start(manifest_rules(&image, "latest")).await;
     let site = Site::new(&script).await;
@@ -405,16 +408,16 @@ async fn only_what_is_configured_is_ever_asked() {
     let script = Script::start(manifest_rules(&Image::small(1), "latest")).await;
     let site = Site::new(&script).await;
     let app: RepositoryName = "app".parse().unwrap();
-    let located = site.registry.locate(&app, Some(HOST)).unwrap();
+    let located = site.registry.locate(&app, Some(HOST), None).unwrap();
     assert_eq!(
         (located.repository.as_str(), located.namespace.as_deref()),
         ("registry.example/app", Some(HOST))
     );
-    assert_eq!(site.registry.locate(&app, None).unwrap().repository.as_str(), "app");
+    assert_eq!(site.registry.locate(&app, None, None).unwrap().repository.as_str(), "app");
     for namespace in
         [stranger.address().to_string(), stranger.url(), "localhost".into(), String::new(), "..".into()]
     {
-        let refused = site.registry.locate(&app, Some(&namespace)).unwrap_err();
+        let refused = site.registry.locate(&app, Some(&namespace), None).unwrap_err();
         assert_eq!(refused.kind(), Kind::NotFound, "{namespace}");
     }
     let tag: Reference = "latest".parse().unwrap();

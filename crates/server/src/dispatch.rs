@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use deltaport_oci::wire::{Query, Route, RouteError};
 use deltaport_trust::Action;
+use http::header::HOST;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -54,16 +55,18 @@ async fn answer(
 
     let registry = &peer.shared.registry;
     let query = Query::parse(request.uri.query().unwrap_or_default());
-    let (route, namespace) = match action {
-        Action::Pull => locate(peer, route, query.first("ns"))?,
-        _ => (route, None),
-    };
+    let named = route.repository().cloned();
+    let namespace = query.first("ns").filter(|_| action == Action::Pull);
+    let (route, namespace) = locate(peer, route, namespace, host(request))?;
+    if let (Action::Pull, Route::Blob(name, _) | Route::Manifest(name, _)) = (action, &route) {
+        exchange.pulled = Some(name.clone());
+    }
     let granted = registry.authorize(&caller, action, route.repository());
     if granted.is_err() && caller.user.is_none() {
         return Err(Failure::LogIn);
     }
     granted?;
-    let asked = Asked { peer, caller: &caller, request, query, payload };
+    let asked = Asked { peer, caller: &caller, request, query, named, payload };
     handlers::call(route, namespace, asked).await
 }
 
@@ -140,9 +143,14 @@ fn deletes(method: &Method) -> Option<Action> {
 
 /// The same route in the repository that stands for the one that the client means, and, if the client named it with
 /// `ns`, the registry that it stands for.
-fn locate(peer: &Peer, route: Route, namespace: Option<&str>) -> Result<(Route, Option<Arc<str>>), Failure> {
+fn locate(
+    peer: &Peer,
+    route: Route,
+    namespace: Option<&str>,
+    host: Option<&str>,
+) -> Result<(Route, Option<Arc<str>>), Failure> {
     let Some(repository) = route.repository() else { return Ok((route, None)) };
-    let located = peer.shared.registry.locate(repository, namespace)?;
+    let located = peer.shared.registry.locate(repository, namespace, host)?;
     let (name, namespace) = (located.repository.into_owned(), located.namespace);
     let route = match route {
         Route::Base | Route::Catalog | Route::Extensions => route,
@@ -155,4 +163,43 @@ fn locate(peer: &Peer, route: Route, namespace: Option<&str>) -> Result<(Route, 
         Route::Uploads(_) => Route::Uploads(name),
     };
     Ok((route, namespace))
+}
+
+/// What the client calls this registry, without a port: `:authority` in HTTP/2, `Host` before.
+fn host(request: &Parts) -> Option<&str> {
+    let authority = match request.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => request.headers.get(HOST)?.to_str().ok()?,
+    };
+    // An IPv6 address has colons of its own, and then brackets around them.
+    let port = authority.rfind(':').filter(|colon| authority.rfind(']') < Some(*colon));
+    Some(&authority[..port.unwrap_or(authority.len())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_what_the_client_calls_us() {
+        let parts = |uri: &str, headers: &[(&str, &str)]| {
+            let request = headers
+                .iter()
+                .fold(Request::get(uri), |request, (name, value)| request.header(*name, *value));
+            request.body(()).expect("a request").into_parts().0
+        };
+        for (value, expected) in [
+            ("mirror.example", "mirror.example"),
+            ("mirror.example:5000", "mirror.example"),
+            ("[::1]:5000", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("", ""),
+            (":", ""),
+        ] {
+            assert_eq!(host(&parts("/v2/", &[("host", value)])), Some(expected), "{value}");
+        }
+        assert_eq!(host(&parts("/v2/", &[])), None);
+        let other = [("host", "other.example")];
+        assert_eq!(host(&parts("https://mirror.example:443/v2/", &other)), Some("mirror.example"));
+    }
 }

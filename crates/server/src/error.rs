@@ -136,9 +136,10 @@ impl Failure {
             Self::TooManyLogIns | Self::Registry(registry::Error::TooManyUploads { .. }) => {
                 answer.header(RETRY_AFTER, TOO_MANY_RETRY.to_string())
             }
-            Self::Registry(registry::Error::Upstream { retry_after: Some(after), .. }) => {
-                answer.header(RETRY_AFTER, after.as_secs().max(1).to_string())
-            }
+            Self::Registry(
+                registry::Error::Upstream { retry_after: Some(after), .. }
+                | registry::Error::OverQuota { retry_after: after },
+            ) => answer.header(RETRY_AFTER, after.as_secs().max(1).to_string()),
             _ => answer,
         };
         answer.into_response()
@@ -176,6 +177,8 @@ fn status(kind: Kind) -> StatusCode {
         Kind::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
         Kind::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
         Kind::Upstream => StatusCode::BAD_GATEWAY,
+        // Never 429: containerd then asks again at once, and the quota is not the client's.
+        Kind::OverQuota => StatusCode::SERVICE_UNAVAILABLE,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -224,7 +227,7 @@ mod tests {
             cause: broken(),
         };
         let none = &[];
-        let failures: [Row; 22] = [
+        let failures: [Row; 23] = [
             (Error::Denied.into(), 403, ErrorCode::Denied, none),
             (Failure::LogIn, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),
             (Failure::NotKnown, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),
@@ -261,6 +264,12 @@ mod tests {
             (Error::NoSpace.into(), 507, ErrorCode::Unavailable, none),
             (upstream(None).into(), 502, ErrorCode::Unavailable, none),
             (upstream(Some(0)).into(), 502, ErrorCode::Unavailable, &[("retry-after", "1")]),
+            (
+                Error::OverQuota { retry_after: Duration::from_secs(30) }.into(),
+                503,
+                ErrorCode::Unavailable,
+                &[("retry-after", "30")],
+            ),
             (Error::internal(broken()).into(), 500, ErrorCode::Unknown, none),
         ];
         for (failure, status, code, headers) in failures {

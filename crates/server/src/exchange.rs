@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Instant;
 
+use deltaport_oci::RepositoryName;
 use deltaport_trust::Caller;
 use http::request::Parts;
 use http::{Method, Uri};
@@ -23,6 +24,8 @@ pub(crate) struct Exchange {
     pub(crate) route: &'static str,
     /// Who asked.
     pub(crate) caller: Caller,
+    /// The repository that content is pulled from.
+    pub(crate) pulled: Option<RepositoryName>,
     /// The status of the answer.
     pub(crate) status: u16,
     /// Bytes of the request's body that were read.
@@ -40,6 +43,7 @@ impl Exchange {
             uri: request.uri.clone(),
             route: "none",
             caller: Caller::default(),
+            pulled: None,
             status: 0,
             bytes_in: 0,
             bytes_out: 0,
@@ -64,6 +68,9 @@ impl Drop for Exchange {
         let method = method_label(&self.method);
         let ended = Ended { route: self.route, method, status, bytes_in, bytes_out, took };
         self.peer.shared.metrics.request(ended);
+        if let Some(repository) = self.pulled.as_ref().filter(|_| (200..300).contains(&status)) {
+            self.peer.shared.registry.count_served(repository, bytes_out);
+        }
         // The path, not the query: what is secret has no place in a query, but somebody might put it there.
         tracing::info!(
             method,

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use deltaport_client::ErrorKind;
-use deltaport_oci::{Digest, RepositoryName};
+use deltaport_oci::{Digest, Reference, RepositoryName};
 use deltaport_store as store;
 use tokio::sync::watch;
 
@@ -12,7 +12,7 @@ use super::Failure;
 use super::transfer::Transfer;
 use crate::flight::Flight;
 use crate::pull::{Body, Filling, Progress};
-use crate::upstream::Source;
+use crate::upstream::{Ask, Source};
 use crate::{Registry, Result};
 
 /// How many bytes at the end of a blob are kept back until its digest is proven. Who gets a wrong blob up to there gets
@@ -30,6 +30,9 @@ impl Registry {
         digest: &Digest,
     ) -> Result<Option<Body>> {
         let Some(source) = self.0.upstreams.source(repository) else { return Ok(None) };
+        if self.is_known_absent(&source.remote, repository, digest) {
+            return Ok(None);
+        }
         let mut progress = match self.follow(source, repository, digest) {
             Ok(progress) => progress,
             Err(failure) => return Err(failure.into()),
@@ -55,11 +58,17 @@ impl Registry {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<u64>> {
-        let Some(Source { remote, repository: there }) = self.0.upstreams.source(repository) else {
+        let Some(source) = self.0.upstreams.source(repository) else { return Ok(None) };
+        if self.is_known_absent(&source.remote, repository, digest) {
             return Ok(None);
-        };
+        }
+        source.may_ask(Ask::Blob)?;
         let referenced = self.store().names().referenced(repository, digest).await?;
-        let head = match remote.client.head_blob(&there, digest).await.map_err(Failure::Upstream) {
+        let head = source.remote.client.head_blob(&source.repository, digest).await;
+        source.remote.note(Ask::Blob, &head);
+        let head = head.map_err(Failure::Upstream);
+        self.0.fills.answers.note(&source.remote, repository, &Reference::Digest(*digest), &head);
+        let head = match head {
             Ok(size) => size,
             Err(failure) if failure.is_absence() => return Ok(None),
             Err(failure) => return Err(failure.into()),
@@ -114,6 +123,8 @@ impl Fill {
                 metrics.fill_failed(host);
             }
         }
+        let reference = Reference::Digest(self.digest);
+        self.registry.0.fills.answers.note(&self.source.remote, &self.repository, &reference, &end);
         self.progress.send_modify(|progress| progress.end = Some(end));
     }
 
@@ -125,6 +136,7 @@ impl Fill {
         {
             return Ok(());
         }
+        self.source.may_ask(Ask::Blob)?;
         if self.link().await? {
             return Ok(());
         }
@@ -143,11 +155,18 @@ impl Fill {
     /// Takes a blob that another repository holds, if the upstream has it in this one too.
     async fn link(&self) -> Result<bool, Failure> {
         let store = self.registry.store();
-        if store.blobs().open(&self.digest).await?.is_none() {
-            return Ok(false);
-        }
-        match self.source.remote.client.head_blob(&self.source.repository, &self.digest).await {
-            Ok(_) => Ok(store.names().link_blob(&self.repository, &self.digest).await?),
+        let Some(blob) = store.blobs().open(&self.digest).await? else { return Ok(false) };
+        let remote = &self.source.remote;
+        let head = remote.client.head_blob(&self.source.repository, &self.digest).await;
+        remote.note(Ask::Blob, &head);
+        match head {
+            Ok(_) => {
+                let linked = store.names().link_blob(&self.repository, &self.digest).await?;
+                if linked {
+                    self.registry.metrics().deduplicated(remote.client.host(), blob.size());
+                }
+                Ok(linked)
+            }
             // Not every registry answers HEAD.
             Err(error) if matches!(error.kind(), ErrorKind::Protocol(_)) => Ok(false),
             Err(error) => Err(error.into()),

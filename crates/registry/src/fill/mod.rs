@@ -1,7 +1,7 @@
 //! What happens when content is asked for that is not here: it is fetched from an upstream, if there is one.
 //!
-//! Content that is here by digest never needs the upstream. A tag does, since it may have moved; when the upstream
-//! does not answer, the stored one is served. A blob is fetched once however many wait for it ([`blobs`]), as a delta
+//! Content that is here by digest never needs the upstream. A tag does, since it may have moved; how often, and what is
+//! served when the upstream does not answer, is said by [`tags`]. A blob is fetched once however many wait for it ([`blobs`]), as a delta
 //! if there is one ([`delta`]), else whole ([`transfer`]).
 //!
 //! An upstream decides what a repository holds: bytes that are here because another repository has them are served
@@ -10,34 +10,42 @@
 mod blobs;
 mod delta;
 mod manifests;
+mod tags;
 mod transfer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use deltaport_client as client;
 use deltaport_client::ErrorKind;
 use deltaport_oci::manifest::ManifestError;
 use deltaport_oci::{Digest, Reference, RepositoryName};
 use deltaport_store as store;
-use tokio::sync::{OnceCell, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use crate::flight::SingleFlight;
 use crate::pull::Progress;
-use crate::{Error, Manifest, Options};
+use crate::upstream::{Ask, Sated, Source};
+use crate::{Error, Options};
+
+use manifests::Looked;
+use tags::{Absence, Answers};
 
 /// How many blobs may be on their way or waiting for their turn.
 const MAX_BLOBS: usize = 4096;
 /// How many manifests may be on their way.
 const MAX_MANIFESTS: usize = 1024;
 
-/// What several callers get of one look at a manifest.
-type Found = Arc<OnceCell<Result<Option<Arc<Manifest>>, Failure>>>;
+/// When to come back to an upstream that has had enough requests and does not say for how long.
+const OVER_QUOTA_RETRY: Duration = Duration::from_secs(60);
 
 /// What is being fetched.
 #[derive(Debug)]
 pub(crate) struct Fills {
     blobs: SingleFlight<(RepositoryName, Digest), watch::Receiver<Progress>>,
-    manifests: SingleFlight<(RepositoryName, Reference), Found>,
+    manifests: SingleFlight<(RepositoryName, Reference), watch::Receiver<Looked>>,
+    /// What upstreams have said about what there is.
+    answers: Answers,
     /// One permit for each blob that is fetched.
     fetching: Arc<Semaphore>,
     /// One permit for each delta that is applied.
@@ -49,6 +57,7 @@ impl Fills {
         Self {
             blobs: SingleFlight::new(MAX_BLOBS),
             manifests: SingleFlight::new(MAX_MANIFESTS),
+            answers: Answers::new(),
             fetching: Arc::new(Semaphore::new(options.fill.concurrent.max(1))),
             applying: Arc::new(Semaphore::new(options.delta.jobs.max(1))),
         }
@@ -72,6 +81,26 @@ pub(crate) enum Failure {
     /// It took too long.
     #[error("upstream {0}: no answer in time")]
     Slow(Box<str>),
+    /// It has said a moment ago that there is nothing for us.
+    #[error("the upstream has said a moment ago that there is nothing there for us")]
+    Remembered(Absence),
+    /// It has failed so recently that it is not asked where there is something to serve instead.
+    #[error("the upstream has just failed and is not asked for a moment")]
+    Paused,
+    /// It has said that it wants no more requests for now.
+    #[error("upstream {upstream}: wants no more requests for {} s", sated.retry_after.as_secs())]
+    Sated {
+        /// Its host.
+        upstream: Box<str>,
+        /// For how long.
+        sated: Sated,
+    },
+    /// One more request would be one too many, it says.
+    #[error("upstream {0}: nothing is left of what we may ask for")]
+    Exhausted(Box<str>),
+    /// Whoever asked is gone and left no word.
+    #[error("a look at an upstream stopped without saying why")]
+    Lost,
     /// It could not be stored, or is not what it should be.
     #[error("{0}")]
     Store(Arc<store::Error>),
@@ -81,14 +110,35 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// Whether the upstream has answered that there is nothing for us. Clients are told that it does not exist, so
-    /// that they ask elsewhere.
+    /// How the upstream has answered that there is nothing for us, if that is what happened. Clients are told that it
+    /// does not exist, so that they ask elsewhere.
+    fn absence(&self) -> Option<Absence> {
+        match self {
+            Self::Remembered(absence) => Some(*absence),
+            Self::Upstream(error) => match error.kind() {
+                ErrorKind::NotFound => Some(Absence::NotFound),
+                ErrorKind::Denied(_) => Some(Absence::Denied),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     fn is_absence(&self) -> bool {
-        let kind = match self {
-            Self::Upstream(error) => error.kind(),
-            _ => return false,
-        };
-        matches!(kind, ErrorKind::NotFound | ErrorKind::Denied(_))
+        self.absence().is_some()
+    }
+
+    /// Whether it follows from something that has been in the log before.
+    fn is_old_news(&self) -> bool {
+        matches!(self, Self::Remembered(_) | Self::Paused | Self::Sated { .. } | Self::Exhausted(_))
+    }
+}
+
+impl Source {
+    /// Fails when the upstream has said that it wants no more of such requests for now.
+    fn may_ask(&self, ask: Ask) -> Result<(), Failure> {
+        let upstream = || self.remote.client.host().into();
+        self.remote.may_ask(ask).map_err(|sated| Failure::Sated { upstream: upstream(), sated })
     }
 }
 
@@ -102,16 +152,28 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let retry_after = match &failure {
             Failure::Upstream(error) => match error.kind() {
+                ErrorKind::Unavailable { retry_after, quota: true, .. } => {
+                    return Self::OverQuota { retry_after: retry_after.unwrap_or(OVER_QUOTA_RETRY) };
+                }
                 ErrorKind::Unavailable { retry_after, .. } => *retry_after,
                 _ => None,
             },
+            Failure::Sated { sated: Sated { retry_after }, .. } => {
+                return Self::OverQuota { retry_after: *retry_after };
+            }
+            Failure::Exhausted(_) => return Self::OverQuota { retry_after: OVER_QUOTA_RETRY },
             Failure::Store(error) => match &**error {
                 store::Error::NoSpace => return Self::NoSpace,
                 // What came is not what was asked for: that is the upstream's fault.
                 store::Error::Mismatch { .. } => None,
                 _ => return Self::internal(failure),
             },
-            Failure::Manifest { .. } | Failure::Slow(_) | Failure::Busy => None,
+            Failure::Lost => return Self::internal(failure),
+            Failure::Manifest { .. }
+            | Failure::Slow(_)
+            | Failure::Busy
+            | Failure::Remembered(_)
+            | Failure::Paused => None,
         };
         Self::Upstream { retry_after, cause: failure.into() }
     }

@@ -10,7 +10,7 @@ use deltaport_store::Staging;
 
 use super::Failure;
 use crate::Metrics;
-use crate::upstream::Source;
+use crate::upstream::{Ask, Source};
 
 /// The pause after the first failure in a row; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -80,7 +80,7 @@ impl Transfer<'_> {
     ) -> Result<(), Failure> {
         let Source { remote, repository } = self.source;
         let asked = remote.client.blob(repository, self.digest, *written, self.limit).await;
-        remote.note(&asked);
+        remote.note(Ask::Blob, &asked);
         let mut body = asked?;
         *size = match (*size, body.size()) {
             (Some(expected), Some(actual)) if expected != actual => {

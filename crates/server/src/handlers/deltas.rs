@@ -1,6 +1,6 @@
 //! Layer deltas, deltaport's own extension of the protocol.
 
-use deltaport_oci::wire::Route;
+use deltaport_oci::wire::{Query, Route};
 use deltaport_oci::{Digest, RepositoryName};
 use deltaport_registry::vend::DeltaAnswer;
 use http::StatusCode;
@@ -22,7 +22,7 @@ pub(crate) async fn layer(asked: Asked<'_>, name: RepositoryName) -> Result<Answ
         asked.query.all("from").take(MAX_BASES).map(str::parse).collect::<Result<_, _>>()?;
     Ok(match asked.registry().layer_delta(&name, &to, &from).await? {
         DeltaAnswer::Ready { delta, size } => Answer::new(StatusCode::TEMPORARY_REDIRECT)
-            .location(Route::Blob(name, delta))
+            .location(location(&asked, &name, delta))
             .digest(&delta)
             .header(DELTA_SIZE, size.to_string())
             .length(0),
@@ -31,4 +31,13 @@ pub(crate) async fn layer(asked: Asked<'_>, name: RepositoryName) -> Result<Answ
             .length(0),
         DeltaAnswer::None => return Err(deltaport_registry::Error::BlobUnknown(to).into()),
     })
+}
+
+/// Where the delta is, in the words of the request.
+fn location(asked: &Asked<'_>, name: &RepositoryName, delta: Digest) -> String {
+    let path = Route::Blob(asked.link_name(name), delta);
+    match asked.link_namespace() {
+        Some(namespace) => format!("{path}?{}", Query::render([namespace])),
+        None => path.to_string(),
+    }
 }

@@ -44,16 +44,17 @@ pub(crate) async fn catalog(asked: Asked<'_>) -> Result<Answer, Failure> {
     let page = asked.registry().repositories(asked.caller, last, n).await?;
     let answer = Answer::new(StatusCode::OK).json(JSON, &json!({ "repositories": page.items }));
     let last = page.items.last().filter(|_| page.more).map(RepositoryName::as_str);
-    Ok(with_next(answer, &Route::Catalog, n, last, None))
+    Ok(with_next(answer, &asked, &Route::Catalog, n, last))
 }
 
 /// GET of the tags of a repository (end-8).
 pub(crate) async fn tags(asked: Asked<'_>, name: RepositoryName) -> Result<Answer, Failure> {
     let (n, last) = page(&asked.query)?;
     let page = asked.registry().tags(&name, last, n).await?;
+    let name = asked.link_name(&name);
     let answer = Answer::new(StatusCode::OK).json(JSON, &json!({ "name": name, "tags": page.items }));
     let last = page.items.last().filter(|_| page.more).map(|tag| tag.as_str());
-    Ok(with_next(answer, &Route::Tags(name), n, last, None))
+    Ok(with_next(answer, &asked, &Route::Tags(name), n, last))
 }
 
 /// GET of the manifests that refer to one (end-12). There always is an answer, an empty one if need be.
@@ -64,7 +65,7 @@ pub(crate) async fn referrers(
 ) -> Result<Answer, Failure> {
     let (n, last) = page(&asked.query)?;
     let last = last.map(str::parse).transpose()?;
-    let kind = asked.query.first("artifactType").filter(|kind| !kind.is_empty());
+    let kind = artifact_type(&asked.query);
     let page = asked.registry().referrers(&name, &subject, kind, last.as_ref(), n).await?;
     let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": page.items });
     let answer = Answer::new(StatusCode::OK).json(media_type::OCI_INDEX, &index);
@@ -73,7 +74,8 @@ pub(crate) async fn referrers(
         None => answer,
     };
     let last = page.items.last().filter(|_| page.more).map(|descriptor| descriptor.digest.to_string());
-    Ok(with_next(answer, &Route::Referrers(name, subject), n, last.as_deref(), kind))
+    let route = Route::Referrers(asked.link_name(&name), subject);
+    Ok(with_next(answer, &asked, &route, n, last.as_deref()))
 }
 
 /// `n` and `last`: how long the page may be, and behind what it begins.
@@ -90,16 +92,22 @@ fn page<'q>(query: &'q Query<'_>) -> Result<(Option<usize>, Option<&'q str>), Fa
 /// Adds where the next page is, when there is one.
 fn with_next(
     answer: Answer,
+    asked: &Asked<'_>,
     route: &Route,
     n: Option<usize>,
     last: Option<&str>,
-    kind: Option<&str>,
 ) -> Answer {
     let Some(last) = last else { return answer };
     let mut pairs: Vec<(&str, Cow<'_, str>)> = Vec::new();
-    pairs.extend(kind.map(|kind| ("artifactType", kind.into())));
+    pairs.extend(asked.link_namespace().map(|(key, value)| (key, value.into())));
+    pairs.extend(artifact_type(&asked.query).map(|kind| ("artifactType", kind.into())));
     pairs.extend(n.map(|n| ("n", n.to_string().into())));
     pairs.push(("last", last.into()));
     let query = Query::render(pairs.iter().map(|(key, value)| (*key, value.as_ref())));
     answer.next_page(route, &query)
+}
+
+/// Which kind of referrers is asked for.
+fn artifact_type<'q>(query: &'q Query<'_>) -> Option<&'q str> {
+    query.first("artifactType").filter(|kind| !kind.is_empty())
 }

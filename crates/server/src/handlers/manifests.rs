@@ -4,6 +4,7 @@ use deltaport_oci::wire::Route;
 use deltaport_oci::{Reference, RepositoryName, Tag};
 use deltaport_registry::{Error, NewManifest};
 use http::StatusCode;
+use http::header::WARNING;
 
 use crate::body::Content;
 use crate::error::Failure;
@@ -12,19 +13,25 @@ use crate::handlers::conditional;
 use crate::request;
 use crate::respond::{Answer, OCI_SUBJECT, OCI_TAG};
 
+/// The warning on a tag whose upstream could not be asked (RFC 7234, section 5.5.1).
+const STALE: &str = "110 deltaport \"the upstream does not answer; this is what it said last\"";
+
 /// GET and HEAD. What the client accepts is not asked: the bytes are those that were pushed, or their digest is wrong.
 pub(crate) async fn get(
     asked: Asked<'_>,
     name: &RepositoryName,
     reference: &Reference,
 ) -> Result<Answer, Failure> {
-    let manifest = asked.registry().manifest(name, reference).await?;
-    let etag = conditional::etag(&manifest.digest);
-    if conditional::is_known(&asked.request.headers, &etag) {
-        return Ok(Answer::new(StatusCode::NOT_MODIFIED).digest(&manifest.digest).etag(etag));
+    let pulled = asked.registry().manifest(name, reference).await?;
+    let etag = conditional::etag(&pulled.digest);
+    let known = conditional::is_known(&asked.request.headers, &etag);
+    let status = if known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+    let answer = Answer::new(status).digest(&pulled.digest).etag(etag);
+    let answer = if pulled.stale { answer.header(WARNING, STALE) } else { answer };
+    if known {
+        return Ok(answer);
     }
-    let content = Content::Whole(manifest.bytes.clone());
-    Ok(Answer::new(StatusCode::OK).digest(&manifest.digest).etag(etag).content(&manifest.media_type, content))
+    Ok(answer.content(&pulled.media_type, Content::Whole(pulled.bytes.clone())))
 }
 
 /// PUT, by tag or by digest, with more tags in the query.

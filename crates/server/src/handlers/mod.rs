@@ -12,6 +12,7 @@ mod uploads;
 
 use std::sync::Arc;
 
+use deltaport_oci::RepositoryName;
 use deltaport_oci::wire::{Query, Route};
 use deltaport_trust::Caller;
 use http::request::Parts;
@@ -30,12 +31,24 @@ pub(crate) struct Asked<'a> {
     pub(crate) caller: &'a Caller,
     pub(crate) request: &'a Parts,
     pub(crate) query: Query<'a>,
+    /// The repository as the client calls it, which is not always the one that answers.
+    pub(crate) named: Option<RepositoryName>,
     pub(crate) payload: &'a mut Payload,
 }
 
 impl<'a> Asked<'a> {
     pub(crate) fn registry(&self) -> &'a deltaport_registry::Registry {
         &self.peer.shared.registry
+    }
+
+    /// What a link in the answer must call the repository `name`: links are understood as this request was.
+    pub(crate) fn link_name(&self, name: &RepositoryName) -> RepositoryName {
+        self.named.as_ref().unwrap_or(name).clone()
+    }
+
+    /// What a link must say besides, for the same reason.
+    pub(crate) fn link_namespace(&self) -> Option<(&'static str, &str)> {
+        self.query.first("ns").map(|namespace| ("ns", namespace))
     }
 }
 
