@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, bail};
-use deltaport_client::{Credentials, Upstream};
+use anyhow::{Context as _, anyhow};
+use deltaport_client::{ClientCertificate, CredentialSource, Credentials, Upstream};
 use deltaport_registry::Registry;
 use deltaport_server::{BindError, Server};
 use deltaport_store::{Faults, Store};
@@ -163,17 +163,35 @@ fn explain(error: BindError) -> anyhow::Error {
 /// Prepares to ask another registry; nothing is dialled.
 fn client(upstream: &settings::Upstream) -> anyhow::Result<Upstream> {
     let mut options = deltaport_client::Options::new(&upstream.host, &upstream.url);
-    if let (Some(username), Some(file)) = (&upstream.username, &upstream.password_file) {
-        let password = read(file)?.lines().next().unwrap_or_default().to_owned();
-        if password.is_empty() {
-            bail!("there is no password in the first line of {}", file.display());
-        }
-        options.credentials = Some(Credentials { username: username.clone(), password });
+    options.credentials = credentials(upstream)?;
+    if let Some(source) = &options.credentials {
+        source.check().map_err(|why| anyhow!("upstream {}: {why}", upstream.host))?;
+    }
+    if let (Some(chain), Some(key)) = (&upstream.client_certificate, &upstream.client_key) {
+        let (chain, key) = (read(chain)?.into_bytes(), read(key)?.into_bytes());
+        options.certificate = Some(ClientCertificate { chain, key });
     }
     options.ca = upstream.ca.as_deref().map(read).transpose()?.map(String::into_bytes);
     options.token_hosts = upstream.token_hosts.iter().cloned().collect();
     options.redirect_hosts = upstream.redirect_hosts.iter().cloned().collect();
     Ok(Upstream::new(&options)?)
+}
+
+/// Where an upstream's password comes from. The environment never changes; files and programs are asked when it is
+/// needed.
+fn credentials(upstream: &settings::Upstream) -> anyhow::Result<Option<CredentialSource>> {
+    let username = upstream.username.clone().unwrap_or_default();
+    if let Some(path) = &upstream.password_file {
+        return Ok(Some(CredentialSource::PasswordFile { username, path: path.clone() }));
+    }
+    if let Some(name) = &upstream.password_env {
+        let password = std::env::var(name).ok().filter(|password| !password.is_empty());
+        let password =
+            password.with_context(|| format!("upstream {}: the environment has no {name}", upstream.host))?;
+        return Ok(Some(CredentialSource::Given(Credentials { username, password })));
+    }
+    let file = upstream.credentials_file.clone().map(CredentialSource::ConfigFile);
+    Ok(file.or_else(|| upstream.credential_helper.clone().map(CredentialSource::Helper)))
 }
 
 /// What is wrong with the files that settings name, as far as looking at them tells. Nothing is kept of them.

@@ -83,8 +83,9 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         // IPv4-mapped, NAT64 and 6to4: what counts is the IPv4 address inside.
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
         [0x2002, high, low, ..] => embedded(high, low),
-        // Only 2000::/3 is given out; 2001:db8::/32 is for documentation, 2001::/32 tunnels to anywhere.
-        [0x2001, 0xdb8, ..] | [0x2001, 0, ..] => false,
+        // Only 2000::/3 is given out. 2001::/23 is for protocols (2001::/32 tunnels to anywhere), 2001:db8::/32 and
+        // 3fff::/20 are for documentation.
+        [0x2001, 0xdb8 | 0..=0x1ff, ..] | [0x3fff, 0..=0xfff, ..] => false,
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }
@@ -116,6 +117,11 @@ mod tests {
             "::127.0.0.1",
             "ff02::1",
             "2001:db8::1",
+            "2001:0:7f00:1::",
+            "2001:20::1",
+            "3fff::1",
+            "64:ff9b:1::1",
+            "192.0.2.1",
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }

@@ -1,23 +1,29 @@
-//! Who we are to an upstream: Basic, and tokens (the token specification of distribution, "Token Authentication").
+//! Who we are to an upstream: Basic, and tokens (the token specification of distribution, "Token Authentication" and
+//! "OAuth2 Token Authentication").
 //!
 //! A registry that asks for a token says where to get it. Believing that blindly gives the password to whoever can
 //! write one header (CVE-2026-33540 and its kin), so the token service must be on the registry's own host or be named
-//! in the configuration.
+//! in the configuration. Nor does the registry decide what the token allows: whoever gets one to read with must not be
+//! able to have it made out for writing.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::ACCEPT;
-use http::{HeaderMap, HeaderValue, Method};
+use deltaport_oci::RepositoryName;
+use deltaport_oci::wire::Query;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method};
 use reqwest::Url;
 use serde::Deserialize;
 
 use crate::challenge::Challenge;
+use crate::credentials::{Credentials, Keyring, Login};
 use crate::error::ErrorKind;
-use crate::options::{Credentials, Options};
+use crate::options::Options;
 use crate::transport::{Request, Transport};
 
 /// The largest answer of a token service.
@@ -30,18 +36,75 @@ const DEFAULT_LIFE: Duration = Duration::from_secs(60);
 const MAX_LIFE: Duration = Duration::from_secs(60 * 60);
 /// How long before its end a token is no longer used, so that it does not expire on its way.
 const MARGIN: Duration = Duration::from_secs(5);
+/// What we are called where a token service wants a name for the program.
+const CLIENT_ID: &str = "deltaport";
 
-/// Token services that are not on the host of their registry, as everybody knows.
-const WELL_KNOWN: [(&str, &str); 2] =
-    [("registry-1.docker.io", "auth.docker.io"), ("registry.gitlab.com", "gitlab.com")];
+/// Token services that are not on the host of their registry, as everybody knows. All the other large public
+/// registries have theirs on their own host (ghcr.io, quay.io, gcr.io, public.ecr.aws) or ask for nothing
+/// (registry.k8s.io, mcr.microsoft.com, registry.access.redhat.com).
+const WELL_KNOWN: [(&str, &str); 3] = [
+    ("registry-1.docker.io", "auth.docker.io"),
+    ("index.docker.io", "auth.docker.io"),
+    ("registry.gitlab.com", "gitlab.com"),
+];
 
 type Result<T> = std::result::Result<T, ErrorKind>;
 
-/// The credentials for one upstream and what they have been exchanged for.
+/// What a request must be allowed to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope<'a> {
+    /// To which repository; `None` for what is about none.
+    pub(crate) repository: Option<&'a RepositoryName>,
+    /// The words of the token specification, with commas.
+    actions: &'static str,
+}
+
+impl<'a> Scope<'a> {
+    /// What is about no repository.
+    pub(crate) const REGISTRY: Self = Self { repository: None, actions: "" };
+
+    pub(crate) fn pull(repository: &'a RepositoryName) -> Self {
+        Self { repository: Some(repository), actions: "pull" }
+    }
+
+    /// The scope to ask a token service for, when the registry has asked for `asked`. Registries have scopes of their
+    /// own (`aws`), and proxies other names for a repository; but nobody gets more actions than we need.
+    fn narrow(&self, asked: Option<&str>) -> String {
+        let own = self.to_string();
+        let mut parts: Vec<String> = Vec::new();
+        for part in asked.unwrap_or_default().split_whitespace() {
+            let part = match part.rsplit_once(':') {
+                None => part.to_owned(),
+                Some((resource, _)) if own.rsplit_once(':').is_some_and(|(ours, _)| ours == resource) => {
+                    own.clone()
+                }
+                Some((resource, actions)) => {
+                    let needed = |action: &&str| self.actions.split(',').any(|ours| ours == *action);
+                    let actions: Vec<&str> = actions.split(',').filter(needed).collect();
+                    if actions.is_empty() {
+                        continue;
+                    }
+                    format!("{resource}:{}", actions.join(","))
+                }
+            };
+            parts.push(part);
+        }
+        if parts.is_empty() { own } else { parts.join(" ") }
+    }
+}
+
+impl fmt::Display for Scope<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.repository.map_or(Ok(()), |name| write!(f, "repository:{name}:{}", self.actions))
+    }
+}
+
+/// Who we are to one upstream, and the tokens that this has been exchanged for.
 #[derive(Debug)]
 pub(crate) struct Auth {
-    credentials: Option<Credentials>,
+    keyring: Keyring,
     token_hosts: Vec<String>,
+    /// By scope.
     grants: Mutex<HashMap<String, Grant>>,
     /// Held while a token is fetched: those who need the same one wait for it instead of asking again.
     fetching: tokio::sync::Mutex<()>,
@@ -64,9 +127,9 @@ struct TokenAnswer {
 }
 
 impl Auth {
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options, home: &Url) -> Self {
         Self {
-            credentials: options.credentials.clone(),
+            keyring: Keyring::new(options.credentials.clone(), home),
             token_hosts: options.token_hosts.clone(),
             grants: Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
@@ -87,29 +150,31 @@ impl Auth {
         &self,
         transport: &Transport,
         challenge: Option<Challenge>,
-        scope: &str,
+        scope: &Scope<'_>,
         tried: Option<&HeaderValue>,
     ) -> Result<HeaderValue> {
         let grant = match challenge {
             None => {
                 return Err(ErrorKind::Denied("asks for credentials in a way that is not known".to_owned()));
             }
-            Some(Challenge::Basic) => Grant { header: self.basic()?, until: None },
+            Some(Challenge::Basic) => Grant { header: self.answer_basic(scope, tried).await?, until: None },
             Some(Challenge::Bearer { realm, service, scope: asked }) => {
                 let _alone = self.fetching.lock().await;
-                if let Some(known) = self.known(scope).filter(|known| Some(known) != tried) {
+                if let Some(known) = self.known(&scope.to_string()).filter(|known| Some(known) != tried) {
                     return Ok(known);
                 }
-                let mut realm = self.check_realm(transport.home(), &realm)?;
-                realm.query_pairs_mut().extend_pairs(service.iter().map(|service| ("service", service)));
-                realm.query_pairs_mut().append_pair("scope", asked.as_deref().unwrap_or(scope));
-                self.fetch(transport, realm).await?
+                let service = TokenService {
+                    realm: self.check_realm(transport.home(), &realm)?,
+                    service,
+                    scope: scope.narrow(asked.as_deref()),
+                };
+                self.exchange(transport, &service, scope).await?
             }
         };
         if Some(&grant.header) == tried {
             return Err(ErrorKind::Denied("does not accept the configured credentials".to_owned()));
         }
-        self.remember(scope, grant.clone());
+        self.remember(&scope.to_string(), grant.clone());
         Ok(grant.header)
     }
 
@@ -125,11 +190,40 @@ impl Auth {
         grants.insert(scope.to_owned(), grant);
     }
 
-    fn basic(&self) -> Result<HeaderValue> {
-        let Some(Credentials { username, password }) = &self.credentials else {
-            return Err(ErrorKind::Denied("asks for a password, and none is configured".to_owned()));
+    async fn login(&self, scope: &Scope<'_>) -> Result<Option<Login>> {
+        let failed = |why| ErrorKind::unavailable(format!("who we are there cannot be found out: {why}"));
+        self.keyring.login(scope.repository).await.map_err(failed)
+    }
+
+    /// The password, looked up anew if the one that is known has just been refused.
+    async fn answer_basic(&self, scope: &Scope<'_>, tried: Option<&HeaderValue>) -> Result<HeaderValue> {
+        if tried.is_some() {
+            self.keyring.forget().await;
+        }
+        match self.login(scope).await? {
+            Some(Login::Password(credentials)) => basic(&credentials),
+            Some(Login::IdentityToken(_)) => Err(ErrorKind::Denied(
+                "asks for a password, and all that is known is an identity token".to_owned(),
+            )),
+            None => Err(ErrorKind::Denied("asks for a password, and none is configured".to_owned())),
+        }
+    }
+
+    /// Exchanges our credentials for a token, and once more with others if the source has others by now.
+    async fn exchange(
+        &self,
+        transport: &Transport,
+        service: &TokenService,
+        scope: &Scope<'_>,
+    ) -> Result<Grant> {
+        let login = self.login(scope).await?;
+        let refused = match service.fetch(transport, login.as_ref()).await {
+            Err(refused @ ErrorKind::Denied(_)) if login.is_some() => refused,
+            other => return other,
         };
-        secret(format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
+        self.keyring.forget().await;
+        let anew = self.login(scope).await?;
+        if anew == login { Err(refused) } else { service.fetch(transport, anew.as_ref()).await }
     }
 
     /// The token service's address, if it may be asked.
@@ -153,19 +247,25 @@ impl Auth {
         }
         Ok(url)
     }
+}
 
-    async fn fetch(&self, transport: &Transport, url: Url) -> Result<Grant> {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        if self.credentials.is_some() {
-            headers.insert(http::header::AUTHORIZATION, self.basic()?);
-        }
-        let request = Request { method: Method::GET, url, headers, authorization: None, follow: false };
-        let mut answer = transport.send(&request).await?;
+/// Where a token comes from, and what it is for.
+struct TokenService {
+    realm: Url,
+    service: Option<String>,
+    scope: String,
+}
+
+impl TokenService {
+    /// Fetches a token for `login`, or an anonymous one. The service must answer itself: a redirect would take the
+    /// credentials along to where nobody has allowed them to go, so it is an error.
+    async fn fetch(&self, transport: &Transport, login: Option<&Login>) -> Result<Grant> {
+        let mut answer = transport.send(&self.request(login)?).await?;
         if !answer.status().is_success() {
             return Err(match answer.into_error().await {
                 ErrorKind::NotFound => ErrorKind::protocol("the token service answers 404"),
                 ErrorKind::Denied(_) => ErrorKind::Denied("the token service refuses a token".to_owned()),
+                ErrorKind::Protocol(why) => ErrorKind::Protocol(format!("the token service {why}")),
                 other => other,
             });
         }
@@ -178,6 +278,37 @@ impl Auth {
         let until = Instant::now() + life.saturating_sub(MARGIN);
         Ok(Grant { header: secret(format!("Bearer {token}"))?, until: Some(until) })
     }
+
+    /// GET with the password or without; POST with an identity token, which must not stand in an address.
+    fn request(&self, login: Option<&Login>) -> Result<Request> {
+        let service = self.service.iter().map(|service| ("service", service.as_str()));
+        let scope = Some(("scope", self.scope.as_str())).filter(|(_, scope)| !scope.is_empty());
+        let pairs = service.chain(scope);
+        let mut request = Request::new(Method::GET, self.realm.clone());
+        request.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        request.trusted = true;
+        match login {
+            Some(Login::IdentityToken(token)) => {
+                let grant =
+                    [("grant_type", "refresh_token"), ("client_id", CLIENT_ID), ("refresh_token", token)];
+                request.method = Method::POST;
+                let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+                request.headers.insert(CONTENT_TYPE, form);
+                request.body = Query::render(grant.into_iter().chain(pairs)).into();
+            }
+            login => {
+                if let Some(Login::Password(credentials)) = login {
+                    request.headers.insert(AUTHORIZATION, basic(credentials)?);
+                }
+                request.url.query_pairs_mut().extend_pairs(pairs);
+            }
+        }
+        Ok(request)
+    }
+}
+
+fn basic(Credentials { username, password }: &Credentials) -> Result<HeaderValue> {
+    secret(format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
 }
 
 /// A header value that no log shows.
@@ -195,7 +326,8 @@ mod tests {
     fn check(home: &str, realm: &str) -> bool {
         let mut options = Options::new("r", home);
         options.token_hosts = vec!["tokens.example".to_owned()];
-        Auth::new(&options).check_realm(&Url::parse(home).unwrap(), realm).is_ok()
+        let home = Url::parse(home).unwrap();
+        Auth::new(&options, &home).check_realm(&home, realm).is_ok()
     }
 
     #[test]
@@ -205,19 +337,65 @@ mod tests {
             ("https://r.example:5000", "https://r.example/token", true),
             ("https://r.example", "https://tokens.example/", true),
             ("https://r.example", "https://TOKENS.example/", true),
-            ("https://registry-1.docker.io", "https://auth.docker.io/token", true),
             ("http://r.example", "https://r.example/token", true),
             ("http://r.example", "http://r.example/token", true),
             ("https://r.example", "http://r.example/token", false),
             ("https://r.example", "https://evil.example/", false),
             ("https://r.example", "https://r.example.evil/", false),
+            ("https://r.example", "https://evil.r.example/", false),
             ("https://r.example", "https://r.example@evil.example/", false),
+            ("https://r.example", "https://r.example\\@evil.example/", true),
             ("https://r.example", "https://user:pw@r.example/", false),
+            ("https://r.example", "https://169.254.169.254/latest/", false),
             ("https://auth.docker.io", "https://registry-1.docker.io/", false),
             ("https://r.example", "file:///etc/passwd", false),
+            ("https://r.example", "//r.example/token", false),
             ("https://r.example", "/token", false),
+            ("https://r.example", "", false),
         ] {
             assert_eq!(check(home, realm), good, "{home} {realm}");
+        }
+    }
+
+    #[test]
+    fn the_public_registries_work_without_configuration() {
+        for (home, realm) in [
+            ("https://registry-1.docker.io", "https://auth.docker.io/token"),
+            ("https://index.docker.io", "https://auth.docker.io/token"),
+            ("https://ghcr.io", "https://ghcr.io/token"),
+            ("https://quay.io", "https://quay.io/v2/auth"),
+            ("https://gcr.io", "https://gcr.io/v2/token"),
+            ("https://public.ecr.aws", "https://public.ecr.aws/token/"),
+            (
+                "https://registry.access.redhat.com",
+                "https://registry.access.redhat.com/auth/realms/rhcc/protocol/redhat-docker-v2/auth",
+            ),
+            ("https://registry.gitlab.com", "https://gitlab.com/jwt/auth"),
+        ] {
+            assert!(check(home, realm), "{home} {realm}");
+        }
+        assert!(!check("https://ghcr.io", "https://auth.docker.io/token"));
+    }
+
+    #[test]
+    fn nobody_has_a_token_made_out_for_more() {
+        let name: RepositoryName = "a/b".parse().unwrap();
+        let pull = Scope::pull(&name);
+        for (scope, asked, expected) in [
+            (pull, None, "repository:a/b:pull"),
+            (pull, Some(""), "repository:a/b:pull"),
+            (pull, Some("repository:a/b:pull,push,delete"), "repository:a/b:pull"),
+            (pull, Some("repository:inner/a/b:pull,push"), "repository:inner/a/b:pull"),
+            (pull, Some("repository:a/b:push"), "repository:a/b:pull"),
+            (pull, Some("repository:other:push,delete"), "repository:a/b:pull"),
+            (pull, Some("registry:catalog:*"), "repository:a/b:pull"),
+            (pull, Some("aws"), "aws"),
+            (pull, Some("repository:x:pull  repository:a/b:pull"), "repository:x:pull repository:a/b:pull"),
+            (Scope::REGISTRY, None, ""),
+            (Scope::REGISTRY, Some("registry:catalog:*"), ""),
+            (Scope::REGISTRY, Some("aws"), "aws"),
+        ] {
+            assert_eq!(scope.narrow(asked), expected, "{scope} {asked:?}");
         }
     }
 }

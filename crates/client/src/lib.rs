@@ -11,13 +11,15 @@
 mod address;
 mod auth;
 mod challenge;
+mod credentials;
 mod error;
 mod options;
 mod quota;
 mod transport;
 mod upstream;
 
+pub use credentials::{CredentialSource, Credentials};
 pub use error::{Error, ErrorKind, Result};
-pub use options::{Credentials, Options, Timeouts};
+pub use options::{ClientCertificate, Options, Timeouts};
 pub use quota::Quota;
 pub use upstream::{BlobBody, LayerDelta, MAX_MANIFEST, MAX_OFFERED, Manifest, ManifestHead, Upstream};

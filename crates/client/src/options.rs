@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::credentials::CredentialSource;
+
 /// How to reach one registry.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -11,7 +13,9 @@ pub struct Options {
     /// Where it really is: `https://host[:port]`, without a path.
     pub url: String,
     /// Who we are there; `None` asks anonymously.
-    pub credentials: Option<Credentials>,
+    pub credentials: Option<CredentialSource>,
+    /// What is shown to the registry and to its token service, and to nobody that they redirect to.
+    pub certificate: Option<ClientCertificate>,
     /// Certificate authorities to trust besides the system's, as PEM.
     pub ca: Option<Vec<u8>>,
     /// Hosts besides the registry's own whose token service may be asked, and given the credentials.
@@ -29,6 +33,7 @@ impl Options {
             host: host.into(),
             url: url.into(),
             credentials: None,
+            certificate: None,
             ca: None,
             token_hosts: Vec::new(),
             redirect_hosts: Vec::new(),
@@ -58,17 +63,17 @@ impl Default for Timeouts {
     }
 }
 
-/// A user name and a password or access token.
+/// What shows an upstream who we are before any request (mutual TLS).
 #[derive(Clone)]
-pub struct Credentials {
-    /// The user.
-    pub username: String,
-    /// The secret; never shown.
-    pub password: String,
+pub struct ClientCertificate {
+    /// Our certificate, and those between it and its authority, as PEM.
+    pub chain: Vec<u8>,
+    /// The private key, as PEM; never shown.
+    pub key: Vec<u8>,
 }
 
-impl fmt::Debug for Credentials {
+impl fmt::Debug for ClientCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+        f.debug_struct("ClientCertificate").finish_non_exhaustive()
     }
 }

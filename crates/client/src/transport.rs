@@ -11,7 +11,7 @@ use reqwest::Url;
 
 use crate::address::Resolver;
 use crate::error::ErrorKind;
-use crate::options::{Options, Timeouts};
+use crate::options::{ClientCertificate, Options, Timeouts};
 use crate::quota::Quota;
 
 /// How many redirects one request may go through.
@@ -26,7 +26,10 @@ type Result<T> = std::result::Result<T, ErrorKind>;
 /// The connections to one upstream.
 #[derive(Debug)]
 pub(crate) struct Transport {
-    http: reqwest::Client,
+    /// For the upstream itself and for token services that may know who we are: shows our certificate, if we have one.
+    known: reqwest::Client,
+    /// For everybody else.
+    stranger: reqwest::Client,
     home: Url,
     resolver: Resolver,
     timeouts: Timeouts,
@@ -42,8 +45,27 @@ pub(crate) struct Request {
     pub(crate) headers: HeaderMap,
     /// Sent to the upstream itself and to nobody that it redirects to.
     pub(crate) authorization: Option<HeaderValue>,
+    /// What is sent, when that is little; most requests have nothing.
+    pub(crate) body: Bytes,
     /// Whether redirects are followed; otherwise they are answers.
     pub(crate) follow: bool,
+    /// Whether `url` may see our certificate even if it is not the upstream's: it is that of an allowed token service.
+    pub(crate) trusted: bool,
+}
+
+impl Request {
+    /// A request for `url` alone: nothing is followed, and nobody is told who we are.
+    pub(crate) fn new(method: Method, url: Url) -> Self {
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            authorization: None,
+            body: Bytes::new(),
+            follow: false,
+            trusted: false,
+        }
+    }
 }
 
 /// The head of an answer, and its body still to come.
@@ -73,14 +95,27 @@ impl Transport {
                 .dns_resolver(resolver.clone())
         };
         let authorities = options.ca.as_deref().map_or(Ok(Vec::new()), reqwest::Certificate::from_pem_bundle);
-        let http = builder().tls_certs_merge(authorities.map_err(broken)?).build();
-        // A machine without any certificate authorities can still talk to an upstream in plain text.
-        let http = match http {
-            Err(_) if home.scheme() == "http" => builder().tls_certs_only([]).build(),
-            other => other,
+        let authorities = authorities.map_err(broken)?;
+        let identity = options.certificate.as_ref().map(identity).transpose()?;
+        let build = |identity: Option<reqwest::Identity>| {
+            let builder = || match &identity {
+                Some(identity) => builder().identity(identity.clone()),
+                None => builder(),
+            };
+            match builder().tls_certs_merge(authorities.clone()).build() {
+                // A machine without any certificate authorities can still talk to an upstream in plain text.
+                Err(_) if home.scheme() == "http" => builder().tls_certs_only([]).build(),
+                other => other,
+            }
+        };
+        let stranger = build(None).map_err(broken)?;
+        let known = match identity {
+            Some(identity) => build(Some(identity)).map_err(broken)?,
+            None => stranger.clone(),
         };
         Ok(Self {
-            http: http.map_err(broken)?,
+            known,
+            stranger,
             home,
             resolver,
             timeouts: options.timeouts,
@@ -133,9 +168,13 @@ impl Transport {
         authorization: Option<&HeaderValue>,
         from_home: bool,
     ) -> Result<Answer> {
-        let mut builder = self.http.request(request.method.clone(), url).headers(request.headers.clone());
+        let http = if from_home || request.trusted { &self.known } else { &self.stranger };
+        let mut builder = http.request(request.method.clone(), url).headers(request.headers.clone());
         if let Some(value) = authorization {
             builder = builder.header(AUTHORIZATION, value.clone());
+        }
+        if !request.body.is_empty() {
+            builder = builder.body(request.body.clone());
         }
         // Connecting has its own limit inside of this one.
         let limit = self.timeouts.connect + self.timeouts.header;
@@ -144,10 +183,14 @@ impl Transport {
             Ok(Err(error)) => return Err(ErrorKind::unavailable(chain(&error))),
             Err(_) => return Err(ErrorKind::unavailable(format!("no answer within {} s", limit.as_secs()))),
         };
+        Ok(self.answer(response, from_home))
+    }
+
+    fn answer(&self, response: reqwest::Response, from_home: bool) -> Answer {
         if from_home && let Some(quota) = Quota::read(response.headers()) {
             *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = Some(quota);
         }
-        Ok(Answer { response, from_home, stall: self.timeouts.stall, received: Arc::clone(&self.received) })
+        Answer { response, from_home, stall: self.timeouts.stall, received: Arc::clone(&self.received) }
     }
 
     /// Whether `url` is on the upstream itself: same scheme, host and port.
@@ -258,6 +301,14 @@ impl Answer {
         };
         Some(pause.min(MAX_RETRY_AFTER))
     }
+}
+
+/// Our certificate and its key, as the TLS library wants them: one behind the other.
+fn identity(certificate: &ClientCertificate) -> Result<reqwest::Identity> {
+    let pem = [certificate.key.as_slice(), b"\n", certificate.chain.as_slice()].concat();
+    // What is wrong is not quoted: it may be the key.
+    let broken = |_| ErrorKind::protocol("cannot be set up: the client certificate or its key is no PEM");
+    reqwest::Identity::from_pem(&pem).map_err(broken)
 }
 
 /// An error with its causes, which reqwest hides behind `source`, and without the address, which may hold secrets.

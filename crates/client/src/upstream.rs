@@ -11,7 +11,7 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::Url;
 
-use crate::auth::Auth;
+use crate::auth::{Auth, Scope};
 use crate::challenge::Challenge;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
@@ -80,8 +80,9 @@ impl Upstream {
         let host: Arc<str> = options.host.as_str().into();
         let fail = |kind| Error::new(Arc::clone(&host), kind);
         let home = parse_home(&options.url).map_err(fail)?;
+        let auth = Auth::new(options, &home);
         let transport = Transport::new(options, home).map_err(fail)?;
-        Ok(Self(Arc::new(Inner { host, transport, auth: Auth::new(options) })))
+        Ok(Self(Arc::new(Inner { host, transport, auth })))
     }
 
     /// The host that images are named after.
@@ -102,7 +103,7 @@ impl Upstream {
 
     /// Asks whether the upstream is a registry that lets us in.
     pub async fn ping(&self) -> Result<()> {
-        let answer = self.get("", Method::GET, &Route::Base, HeaderMap::new()).await?;
+        let answer = self.get(Scope::REGISTRY, Method::GET, &Route::Base, HeaderMap::new()).await?;
         answer.drain().await;
         Ok(())
     }
@@ -114,7 +115,7 @@ impl Upstream {
         reference: &Reference,
     ) -> Result<ManifestHead> {
         let route = Route::Manifest(repository.clone(), reference.clone());
-        let answer = self.get(&scope(repository), Method::HEAD, &route, manifest_headers()).await?;
+        let answer = self.get(Scope::pull(repository), Method::HEAD, &route, manifest_headers()).await?;
         Ok(ManifestHead { digest: content_digest(&answer), size: answer.content_length() })
     }
 
@@ -124,7 +125,7 @@ impl Upstream {
     /// says they are.
     pub async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Manifest> {
         let route = Route::Manifest(repository.clone(), reference.clone());
-        let mut answer = self.get(&scope(repository), Method::GET, &route, manifest_headers()).await?;
+        let mut answer = self.get(Scope::pull(repository), Method::GET, &route, manifest_headers()).await?;
         let announced = match reference {
             Reference::Digest(digest) => Some(*digest),
             Reference::Tag(_) => content_digest(&answer),
@@ -149,7 +150,7 @@ impl Upstream {
     /// Asks whether `repository` holds a blob, and how large it is if the upstream says so.
     pub async fn head_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
         let route = Route::Blob(repository.clone(), *digest);
-        let answer = self.get(&scope(repository), Method::HEAD, &route, blob_headers(0)).await?;
+        let answer = self.get(Scope::pull(repository), Method::HEAD, &route, blob_headers(0)).await?;
         Ok(answer.content_length())
     }
 
@@ -165,7 +166,7 @@ impl Upstream {
         limit: u64,
     ) -> Result<BlobBody> {
         let route = Route::Blob(repository.clone(), *digest);
-        let answer = self.get(&scope(repository), Method::GET, &route, blob_headers(start)).await?;
+        let answer = self.get(Scope::pull(repository), Method::GET, &route, blob_headers(start)).await?;
         let part = part_of(&answer, start).map_err(|kind| self.fail(kind))?;
         let body = BlobBody {
             upstream: self.clone(),
@@ -195,7 +196,7 @@ impl Upstream {
             std::iter::once(("to", target.as_str())).chain(bases.iter().map(|base| ("from", base.as_str())));
         let mut url = self.url(&Route::LayerDelta(repository.clone())).map_err(|kind| self.fail(kind))?;
         url.set_query(Some(&Query::render(pairs)));
-        let answer = self.ask(&scope(repository), Method::GET, url.clone(), HeaderMap::new(), false).await?;
+        let answer = self.ask(Scope::pull(repository), Request::new(Method::GET, url.clone())).await?;
         let (status, pause) = (answer.status(), answer.retry_after());
         match status.as_u16() {
             202 => {
@@ -233,9 +234,15 @@ impl Upstream {
     }
 
     /// Asks and insists on success.
-    async fn get(&self, scope: &str, method: Method, route: &Route, headers: HeaderMap) -> Result<Answer> {
+    async fn get(
+        &self,
+        scope: Scope<'_>,
+        method: Method,
+        route: &Route,
+        headers: HeaderMap,
+    ) -> Result<Answer> {
         let url = self.url(route).map_err(|kind| self.fail(kind))?;
-        let answer = self.ask(scope, method, url, headers, true).await?;
+        let answer = self.ask(scope, Request { headers, follow: true, ..Request::new(method, url) }).await?;
         match answer.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(answer),
             _ => Err(self.fail(answer.into_error().await)),
@@ -243,24 +250,16 @@ impl Upstream {
     }
 
     /// Asks, and answers one challenge.
-    async fn ask(
-        &self,
-        scope: &str,
-        method: Method,
-        url: Url,
-        headers: HeaderMap,
-        follow: bool,
-    ) -> Result<Answer> {
+    async fn ask(&self, scope: Scope<'_>, mut request: Request) -> Result<Answer> {
         let Inner { transport, auth, .. } = &*self.0;
-        let authorization = auth.known(scope);
-        let mut request = Request { method, url, headers, authorization, follow };
+        request.authorization = auth.known(&scope.to_string());
         let answer = transport.send(&request).await.map_err(|kind| self.fail(kind))?;
         if answer.status() != StatusCode::UNAUTHORIZED || !answer.from_home {
             return Ok(answer);
         }
         let challenge = Challenge::choose(answer.headers());
         answer.drain().await;
-        let header = auth.answer(transport, challenge, scope, request.authorization.as_ref()).await;
+        let header = auth.answer(transport, challenge, &scope, request.authorization.as_ref()).await;
         request.authorization = Some(header.map_err(|kind| self.fail(kind))?);
         transport.send(&request).await.map_err(|kind| self.fail(kind))
     }
@@ -340,11 +339,6 @@ fn parse_home(text: &str) -> Result<Url, ErrorKind> {
     let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
     let open = url.username().is_empty() && url.password().is_none() && url.has_host();
     if matches!(url.scheme(), "http" | "https") && bare && open { Ok(url) } else { Err(wrong()) }
-}
-
-/// What a token must allow to read `repository`.
-fn scope(repository: &RepositoryName) -> String {
-    format!("repository:{repository}:pull")
 }
 
 fn manifest_headers() -> HeaderMap {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use toml_edit::{Item, TableLike};
 
 use super::read::{Reader, start_of, start_of_key};
-use super::{Access, Rule, Settings};
+use super::{Access, Rule, Settings, Upstream};
 
 /// Reports what does not go together in `settings`, which were read from `file`.
 pub(super) fn check(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>) {
@@ -89,14 +89,45 @@ fn upstreams(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>)
         if upstream.default && default.replace(index).is_some() {
             reader.problem(at, "only one upstream can be the `default`".to_owned());
         }
-        match (&upstream.username, &upstream.password_file) {
-            (Some(_), None) => reader.problem(at, "`username` needs `password_file` beside it".to_owned()),
-            (None, Some(_)) => reader.problem(at, "`password_file` needs `username` beside it".to_owned()),
-            _ => {}
+        if let Some(problem) = login(upstream) {
+            reader.problem(at, problem);
         }
-        if upstream.ca.is_some() && !upstream.url.starts_with("https://") {
-            reader.problem(at, "`ca` is for https, and `url` is not https".to_owned());
+        if let Some(problem) = certificates(upstream) {
+            reader.problem(at, problem.to_owned());
         }
+    }
+}
+
+/// What is wrong with how an upstream is told who we are: there may be one way.
+fn login(upstream: &Upstream) -> Option<String> {
+    let sources = [
+        ("password_file", upstream.password_file.is_some()),
+        ("password_env", upstream.password_env.is_some()),
+        ("credentials_file", upstream.credentials_file.is_some()),
+        ("credential_helper", upstream.credential_helper.is_some()),
+    ];
+    let given: Vec<&str> = sources.into_iter().filter_map(|(name, given)| given.then_some(name)).collect();
+    match (given.as_slice(), upstream.username.is_some()) {
+        ([], true) => Some("`username` needs `password_file` or `password_env` beside it".to_owned()),
+        ([name @ ("password_file" | "password_env")], false) => {
+            Some(format!("`{name}` needs `username` beside it"))
+        }
+        ([name @ ("credentials_file" | "credential_helper")], true) => {
+            Some(format!("`{name}` knows the user name, so `username` must not be given"))
+        }
+        ([one, other, ..], _) => Some(format!("`{one}` and `{other}` exclude each other: give one of them")),
+        _ => None,
+    }
+}
+
+fn certificates(upstream: &Upstream) -> Option<&'static str> {
+    let https = upstream.url.starts_with("https://");
+    match (&upstream.client_certificate, &upstream.client_key) {
+        (Some(_), None) => Some("`client_certificate` needs `client_key` beside it"),
+        (None, Some(_)) => Some("`client_key` needs `client_certificate` beside it"),
+        (Some(_), Some(_)) if !https => Some("`client_certificate` is for https, and `url` is not https"),
+        _ if upstream.ca.is_some() && !https => Some("`ca` is for https, and `url` is not https"),
+        _ => None,
     }
 }
 

@@ -248,6 +248,16 @@ pub struct Upstream {
     pub username: Option<String>,
     /// The file that holds the password.
     pub password_file: Option<PathBuf>,
+    /// The environment variable with the password.
+    pub password_env: Option<String>,
+    /// The file of logins, docker's or podman's.
+    pub credentials_file: Option<PathBuf>,
+    /// The program that knows the credentials, without `docker-credential-`.
+    pub credential_helper: Option<String>,
+    /// PEM file with the certificate to show.
+    pub client_certificate: Option<PathBuf>,
+    /// PEM file with its private key.
+    pub client_key: Option<PathBuf>,
     /// PEM file with the certificates to trust besides the system's.
     pub ca: Option<PathBuf>,
     /// Other hosts that may give tokens.

@@ -24,10 +24,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::http::{Headers, read_head, read_request_body};
+use crate::tls::Certificates;
 
 pub use reply::Reply;
 
@@ -116,6 +120,8 @@ pub struct Asked {
     pub body: Bytes,
     /// Whether a rule was about it; otherwise it was answered 501.
     pub scripted: bool,
+    /// Whether it came over a connection whose other end had shown a certificate.
+    pub certified: bool,
 }
 
 impl Asked {
@@ -129,6 +135,7 @@ impl Asked {
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
+    scheme: &'static str,
     script: Arc<Mutex<Script>>,
     accepting: JoinHandle<()>,
 }
@@ -144,12 +151,22 @@ struct Script {
 impl Upstream {
     /// Listens on a free port of loopback and follows `rules`: the first that is about a request answers it.
     pub async fn start(rules: Vec<Rule>) -> Self {
+        Self::listen(rules, None).await
+    }
+
+    /// The same over TLS. Clients may show a certificate of the same authority.
+    pub async fn start_tls(rules: Vec<Rule>, certificates: &Certificates) -> Self {
+        Self::listen(rules, Some(TlsAcceptor::from(certificates.server()))).await
+    }
+
+    async fn listen(rules: Vec<Rule>, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let script = Script { rules, state: String::new(), asked: Vec::new(), sent: 0 };
         let script = Arc::new(Mutex::new(script));
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&script)));
-        Self { address, script, accepting }
+        let accepting = tokio::spawn(accept(listener, tls, Arc::clone(&script)));
+        Self { address, scheme, script, accepting }
     }
 
     /// Where it listens.
@@ -159,7 +176,7 @@ impl Upstream {
 
     /// Its address as a URL without a slash at the end.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Adds a rule that is asked before all others.
@@ -193,23 +210,47 @@ fn lock(script: &Mutex<Script>) -> MutexGuard<'_, Script> {
     script.lock().expect("no test panics while it holds the script")
 }
 
+/// What a reply is written to: a connection, plain or TLS.
+trait Wire: AsyncRead + AsyncWrite + Unpin {
+    /// The connection that it goes over.
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Wire for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Wire for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
 /// Accepts connections until it is aborted; then its set of connections goes too.
-async fn accept(listener: TcpListener, script: Arc<Mutex<Script>>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, script: Arc<Mutex<Script>>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(serve(stream, Arc::clone(&script)));
+        let (script, tls) = (Arc::clone(&script), tls.clone());
+        connections.spawn(async move {
+            stream.set_nodelay(true)?;
+            let Some(tls) = tls else { return serve(stream, false, script).await };
+            let stream = tls.accept(stream).await?;
+            let certified = stream.get_ref().1.peer_certificates().is_some();
+            serve(stream, certified, script).await
+        });
     }
 }
 
 /// Answers the requests of one connection. Where the other end goes away, so does this.
-async fn serve(mut stream: TcpStream, script: Arc<Mutex<Script>>) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+async fn serve(mut stream: impl Wire, certified: bool, script: Arc<Mutex<Script>>) -> io::Result<()> {
     let mut buffer = BytesMut::new();
     while let Some((first, headers)) = read_head(&mut stream, &mut buffer).await? {
         let body = read_request_body(&mut stream, &mut buffer, &headers).await?;
         let mut words = first.split(' ').map(str::to_owned);
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let asked = Asked { method, target, headers, body, scripted: true };
+        let asked = Asked { method, target, headers, body, scripted: true, certified };
         let range = asked.headers.first("range").map(str::to_owned);
         let head_only = asked.method == "HEAD";
         let reply = lock(&script).answer(asked);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use deltaport_oci::wire::{DOCKER_CONTENT_DIGEST, Ranges};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 
+use super::Wire;
 use crate::http::Headers;
 use crate::sample::Content;
 
@@ -127,7 +127,7 @@ impl Reply {
     /// reported to `sent`.
     pub(super) async fn send(
         &self,
-        stream: &mut TcpStream,
+        stream: &mut impl Wire,
         head_only: bool,
         range: Option<&str>,
         mut sent: impl FnMut(usize),
@@ -144,26 +144,29 @@ impl Reply {
         let head = format!("HTTP/1.1 {status} Scripted\r\n{fields}{content_range}{length}\r\n");
         stream.write_all(head.as_bytes()).await?;
         if head_only {
+            stream.flush().await?;
             return Ok(true);
         }
         let whole = self.fault.map_or(body.len(), |(after, _)| after.min(body.len()));
         for piece in body[..whole].chunks(PIECE) {
             stream.write_all(piece).await?;
+            stream.flush().await?;
             sent(piece.len());
             tokio::time::sleep(self.pause).await;
         }
+        stream.flush().await?;
         match self.fault {
             None => Ok(true),
             Some((_, Fault::Close)) => Ok(false),
             Some((_, Fault::Reset)) => {
                 // What was sent has to arrive before the reset, which drops what is still under way.
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                stream.set_zero_linger()?;
+                stream.tcp().set_zero_linger()?;
                 Ok(false)
             }
             Some((_, Fault::Stall)) => {
                 // Ends when the other end does: then there is something to read, or an error.
-                let _ = stream.readable().await;
+                let _ = stream.tcp().readable().await;
                 Ok(false)
             }
         }

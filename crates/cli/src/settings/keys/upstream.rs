@@ -55,7 +55,48 @@ pub(in crate::settings) const UPSTREAM: &[Key<Upstream>] = &[
         name: "password_file",
         slot: Slot::Path(|u| &mut u.password_file),
         default: Default::Unset { example: "\"/etc/deltaport/hub.password\"", means: "not to log in" },
-        about: "The file that holds the password, in its first line.",
+        about: "The file that holds the password, in its first line. It is read again whenever the password is needed.",
+    },
+    Key {
+        name: "password_env",
+        slot: Slot::Text("the name of an environment variable", |u, text| {
+            u.password_env = Some(variable(text)?);
+            Ok(())
+        }),
+        default: Default::Unset { example: "\"HUB_PASSWORD\"", means: "not to log in" },
+        about: "The environment variable that holds the password, in place of password_file.",
+    },
+    Key {
+        name: "credentials_file",
+        slot: Slot::Path(|u| &mut u.credentials_file),
+        default: Default::Unset { example: "\"/root/.docker/config.json\"", means: "not to log in" },
+        about: "The file that docker login or podman login has written (config.json, auth.json), in place of username and \
+                password. What it says about the host of url counts; if that is nothing, nobody logs in. Credential \
+                helpers that it names are run. It is read again whenever it is needed.",
+    },
+    Key {
+        name: "credential_helper",
+        slot: Slot::Text("the name of a credential helper", |u, text| {
+            u.credential_helper = Some(helper(text)?);
+            Ok(())
+        }),
+        default: Default::Unset { example: "\"ecr-login\"", means: "not to log in" },
+        about: "What stands behind docker-credential- in the name of a program that knows the credentials, in place of \
+                username and password. It is looked for in PATH, asked for the host of url when that wants to know who we \
+                are, and stopped after 30 seconds.",
+    },
+    Key {
+        name: "client_certificate",
+        slot: Slot::Path(|u| &mut u.client_certificate),
+        default: Default::Unset { example: "\"/etc/deltaport/site7.pem\"", means: "to show none" },
+        about: "PEM file with the certificate, and those between it and its authority, to show to this upstream and its \
+                token service. Nobody that they redirect to sees it.",
+    },
+    Key {
+        name: "client_key",
+        slot: Slot::Path(|u| &mut u.client_key),
+        default: Default::Unset { example: "\"/etc/deltaport/site7.key\"", means: "to show none" },
+        about: "PEM file with the private key of client_certificate.",
     },
     Key {
         name: "ca",
@@ -104,6 +145,20 @@ fn host(text: &str) -> Result<String, String> {
         return Err("not a host name in small letters, with or without a port".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// The name of an environment variable.
+fn variable(text: &str) -> Result<String, String> {
+    match !text.is_empty() && !text.contains(['=', '\0']) {
+        true => Ok(text.to_owned()),
+        false => Err("not the name of an environment variable".to_owned()),
+    }
+}
+
+/// The name of a program behind `docker-credential-`.
+fn helper(text: &str) -> Result<String, String> {
+    let source = deltaport_client::CredentialSource::Helper(text.to_owned());
+    source.check().map(|()| text.to_owned())
 }
 
 /// `http` or `https`, a host, maybe a port, and nothing else.
