@@ -67,6 +67,10 @@ impl<'a> Scope<'a> {
         Self { repository: Some(repository), actions: "pull" }
     }
 
+    pub(crate) fn push(repository: &'a RepositoryName) -> Self {
+        Self { repository: Some(repository), actions: "pull,push" }
+    }
+
     /// The scope to ask a token service for, when the registry has asked for `asked`. Registries have scopes of their
     /// own (`aws`), and proxies other names for a repository; but nobody gets more actions than we need.
     fn narrow(&self, asked: Option<&str>) -> String {
@@ -380,7 +384,7 @@ mod tests {
     #[test]
     fn nobody_has_a_token_made_out_for_more() {
         let name: RepositoryName = "a/b".parse().unwrap();
-        let pull = Scope::pull(&name);
+        let (pull, push) = (Scope::pull(&name), Scope::push(&name));
         for (scope, asked, expected) in [
             (pull, None, "repository:a/b:pull"),
             (pull, Some(""), "repository:a/b:pull"),
@@ -391,6 +395,8 @@ mod tests {
             (pull, Some("registry:catalog:*"), "repository:a/b:pull"),
             (pull, Some("aws"), "aws"),
             (pull, Some("repository:x:pull  repository:a/b:pull"), "repository:x:pull repository:a/b:pull"),
+            (push, Some("repository:a/b:pull"), "repository:a/b:pull,push"),
+            (push, Some("repository:a/b:delete,push"), "repository:a/b:pull,push"),
             (Scope::REGISTRY, None, ""),
             (Scope::REGISTRY, Some("registry:catalog:*"), ""),
             (Scope::REGISTRY, Some("aws"), "aws"),

@@ -1,10 +1,12 @@
 //! Single requests: timeouts, redirects, and the rule where credentials may go.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt as _};
 use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::Url;
@@ -184,6 +186,39 @@ impl Transport {
             Err(_) => return Err(ErrorKind::unavailable(format!("no answer within {} s", limit.as_secs()))),
         };
         Ok(self.answer(response, from_home))
+    }
+
+    /// Sends `request` to the upstream itself with a long body. It goes on for as long as the body does: only standing
+    /// still is an error.
+    pub(crate) async fn upload<S>(&self, request: &Request, body: S) -> Result<Answer>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        let sent = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&sent);
+        let body = body.inspect_ok(move |chunk| {
+            counter.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        });
+        let mut builder = self.known.request(request.method.clone(), request.url.clone());
+        if let Some(value) = &request.authorization {
+            builder = builder.header(AUTHORIZATION, value.clone());
+        }
+        let builder = builder.headers(request.headers.clone()).body(reqwest::Body::wrap_stream(body));
+        let sending = builder.send();
+        tokio::pin!(sending);
+        let limit = self.timeouts.connect + self.timeouts.header + self.timeouts.stall;
+        loop {
+            let before = sent.load(Ordering::Relaxed);
+            match tokio::time::timeout(limit, &mut sending).await {
+                Ok(Ok(response)) => return Ok(self.answer(response, true)),
+                Ok(Err(error)) => return Err(ErrorKind::unavailable(chain(&error))),
+                Err(_) if sent.load(Ordering::Relaxed) > before => {}
+                Err(_) => {
+                    let why = format!("took no byte within {} s", limit.as_secs());
+                    return Err(ErrorKind::unavailable(why));
+                }
+            }
+        }
     }
 
     fn answer(&self, response: reqwest::Response, from_home: bool) -> Answer {

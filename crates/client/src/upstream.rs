@@ -14,6 +14,7 @@ use reqwest::Url;
 use crate::auth::{Auth, Scope};
 use crate::challenge::Challenge;
 use crate::error::{Error, ErrorKind, Result};
+use crate::extensions::Discovered;
 use crate::options::Options;
 use crate::quota::Quota;
 use crate::transport::{Answer, Request, Transport};
@@ -34,6 +35,7 @@ struct Inner {
     host: Arc<str>,
     transport: Transport,
     auth: Auth,
+    discovered: Discovered,
 }
 
 /// What an upstream says about a manifest without sending it.
@@ -82,7 +84,7 @@ impl Upstream {
         let home = parse_home(&options.url).map_err(fail)?;
         let auth = Auth::new(options, &home);
         let transport = Transport::new(options, home).map_err(fail)?;
-        Ok(Self(Arc::new(Inner { host, transport, auth })))
+        Ok(Self(Arc::new(Inner { host, transport, auth, discovered: Discovered::default() })))
     }
 
     /// The host that images are named after.
@@ -221,20 +223,20 @@ impl Upstream {
     /// The blob that the location of a delta names. It must be one of the same repository: its digest then says what
     /// has to come, and the way there is that of every other blob.
     fn delta_blob(&self, repository: &RepositoryName, place: &Url) -> Result<Digest, ErrorKind> {
-        let home = place.origin() == self.0.transport.home().origin();
+        let home = place.origin() == self.home().origin();
         match Route::parse(place.path()) {
             Ok(Route::Blob(name, digest)) if home && name == *repository => Ok(digest),
             _ => Err(ErrorKind::protocol("says that a delta is where it cannot be")),
         }
     }
 
-    fn url(&self, route: &Route) -> Result<Url, ErrorKind> {
+    pub(crate) fn url(&self, route: &Route) -> Result<Url, ErrorKind> {
         let path = route.to_string();
-        self.0.transport.home().join(&path).map_err(|_| ErrorKind::protocol("cannot be asked for that name"))
+        self.home().join(&path).map_err(|_| ErrorKind::protocol("cannot be asked for that name"))
     }
 
     /// Asks and insists on success.
-    async fn get(
+    pub(crate) async fn get(
         &self,
         scope: Scope<'_>,
         method: Method,
@@ -250,7 +252,7 @@ impl Upstream {
     }
 
     /// Asks, and answers one challenge.
-    async fn ask(&self, scope: Scope<'_>, mut request: Request) -> Result<Answer> {
+    pub(crate) async fn ask(&self, scope: Scope<'_>, mut request: Request) -> Result<Answer> {
         let Inner { transport, auth, .. } = &*self.0;
         request.authorization = auth.known(&scope.to_string());
         let answer = transport.send(&request).await.map_err(|kind| self.fail(kind))?;
@@ -264,7 +266,24 @@ impl Upstream {
         transport.send(&request).await.map_err(|kind| self.fail(kind))
     }
 
-    fn fail(&self, kind: ErrorKind) -> Error {
+    /// The address of the upstream.
+    pub(crate) fn home(&self) -> &Url {
+        self.0.transport.home()
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.0.transport
+    }
+
+    pub(crate) fn auth(&self) -> &Auth {
+        &self.0.auth
+    }
+
+    pub(crate) fn discovered(&self) -> &Discovered {
+        &self.0.discovered
+    }
+
+    pub(crate) fn fail(&self, kind: ErrorKind) -> Error {
         Error::new(Arc::clone(&self.0.host), kind)
     }
 }
@@ -363,6 +382,6 @@ fn content_digest(answer: &Answer) -> Option<Digest> {
     Digest::from_str(answer.header(DOCKER_CONTENT_DIGEST)?).ok()
 }
 
-fn without_parameters(content_type: &str) -> String {
+pub(crate) fn without_parameters(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_owned()
 }

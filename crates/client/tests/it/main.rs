@@ -5,4 +5,6 @@
 mod closed_world;
 mod credentials;
 mod harness;
+mod push;
+mod referrers;
 mod upstream;
