@@ -10,6 +10,7 @@ mod buildah;
 mod containerd;
 mod curl;
 mod docker;
+mod ours;
 mod podman;
 mod registry;
 mod skopeo;

@@ -167,7 +167,7 @@ fn directory() -> TempDir {
 }
 
 /// The clients are processes, so that the tests are not asynchronous; the test kit's server is.
-fn wait<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime needs nothing but file descriptors").block_on(future)
 }
