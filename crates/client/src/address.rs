@@ -3,12 +3,18 @@
 //! A registry may redirect to hosts that nobody configured (its storage, a CDN). Were such a host allowed to stand
 //! for a private address, a hostile upstream could make us ask the inside of our own network.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+/// A name that stands for private addresses only, though the configuration does not know it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{host}, which has no public address and is not in the configuration")]
+pub(crate) struct Forbidden {
+    host: Box<str>,
+}
 
 /// Resolves names, and hides private addresses of names that the configuration does not know.
 #[derive(Clone, Debug)]
@@ -42,8 +48,7 @@ impl Resolve for Resolver {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
             let allowed: Vec<SocketAddr> = found.filter(|at| any || is_public(at.ip())).collect();
             if allowed.is_empty() {
-                let why = format!("{} has no public address and is not in the configuration", name.as_str());
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, why).into());
+                return Err(Forbidden { host: name.as_str().into() }.into());
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })

@@ -36,6 +36,8 @@ const DEFAULT_LIFE: Duration = Duration::from_secs(60);
 const MAX_LIFE: Duration = Duration::from_secs(60 * 60);
 /// How long before its end a token is no longer used, so that it does not expire on its way.
 const MARGIN: Duration = Duration::from_secs(5);
+/// No scope is called that.
+const ANY_SCOPE: &str = "*";
 /// What we are called where a token service wants a name for the program.
 const CLIENT_ID: &str = "deltaport";
 
@@ -108,7 +110,7 @@ impl fmt::Display for Scope<'_> {
 pub(crate) struct Auth {
     keyring: Keyring,
     token_hosts: Vec<String>,
-    /// By scope.
+    /// By scope; a password that is the same for all repositories is under [`ANY_SCOPE`].
     grants: Mutex<HashMap<String, Grant>>,
     /// Held while a token is fetched: those who need the same one wait for it instead of asking again.
     fetching: tokio::sync::Mutex<()>,
@@ -143,7 +145,7 @@ impl Auth {
     /// The authorization that has worked for `scope` and still should.
     pub(crate) fn known(&self, scope: &str) -> Option<HeaderValue> {
         let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-        let grant = grants.get(scope)?;
+        let grant = grants.get(scope).or_else(|| grants.get(ANY_SCOPE))?;
         grant.until.is_none_or(|until| Instant::now() < until).then(|| grant.header.clone())
     }
 
@@ -178,7 +180,11 @@ impl Auth {
         if Some(&grant.header) == tried {
             return Err(ErrorKind::Denied("does not accept the configured credentials".to_owned()));
         }
-        self.remember(&scope.to_string(), grant.clone());
+        // A registry that wants a password wants it for everything: asking without one first would cost a round trip
+        // for each repository.
+        let password = grant.until.is_none() && !self.keyring.tells_repositories_apart();
+        let scope = if password { ANY_SCOPE.to_owned() } else { scope.to_string() };
+        self.remember(&scope, grant.clone());
         Ok(grant.header)
     }
 

@@ -11,7 +11,7 @@ use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::Url;
 
-use crate::address::Resolver;
+use crate::address::{Forbidden, Resolver};
 use crate::error::ErrorKind;
 use crate::options::{ClientCertificate, Options, Timeouts};
 use crate::quota::Quota;
@@ -22,6 +22,10 @@ const MAX_REDIRECTS: usize = 5;
 const MAX_DRAIN: u64 = 64 * 1024;
 /// The longest pause that an upstream may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// How often an idle connection is looked after. On links that die without a word, a request that is sent over a dead
+/// connection costs the whole wait for its answer.
+const KEEPALIVE: Duration = Duration::from_secs(20);
 
 type Result<T> = std::result::Result<T, ErrorKind>;
 
@@ -94,6 +98,7 @@ impl Transport {
                 .referer(false)
                 .no_proxy()
                 .connect_timeout(options.timeouts.connect)
+                .tcp_keepalive(KEEPALIVE)
                 .dns_resolver(resolver.clone())
         };
         let authorities = options.ca.as_deref().map_or(Ok(Vec::new()), reqwest::Certificate::from_pem_bundle);
@@ -182,7 +187,7 @@ impl Transport {
         let limit = self.timeouts.connect + self.timeouts.header;
         let response = match tokio::time::timeout(limit, builder.send()).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(ErrorKind::unavailable(chain(&error))),
+            Ok(Err(error)) => return Err(failure(&error)),
             Err(_) => return Err(ErrorKind::unavailable(format!("no answer within {} s", limit.as_secs()))),
         };
         Ok(self.answer(response, from_home))
@@ -211,7 +216,7 @@ impl Transport {
             let before = sent.load(Ordering::Relaxed);
             match tokio::time::timeout(limit, &mut sending).await {
                 Ok(Ok(response)) => return Ok(self.answer(response, true)),
-                Ok(Err(error)) => return Err(ErrorKind::unavailable(chain(&error))),
+                Ok(Err(error)) => return Err(failure(&error)),
                 Err(_) if sent.load(Ordering::Relaxed) > before => {}
                 Err(_) => {
                     let why = format!("took no byte within {} s", limit.as_secs());
@@ -344,6 +349,16 @@ fn identity(certificate: &ClientCertificate) -> Result<reqwest::Identity> {
     // What is wrong is not quoted: it may be the key.
     let broken = |_| ErrorKind::protocol("cannot be set up: the client certificate or its key is no PEM");
     reqwest::Identity::from_pem(&pem).map_err(broken)
+}
+
+/// Why there is no answer. A name that we may not follow is found out only when it is resolved, and is no reason to
+/// believe that the upstream is down.
+fn failure(error: &reqwest::Error) -> ErrorKind {
+    let mut causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    match causes.find_map(|cause| cause.downcast_ref::<Forbidden>()) {
+        Some(forbidden) => ErrorKind::Protocol(format!("leads to {forbidden}")),
+        None => ErrorKind::unavailable(chain(error)),
+    }
 }
 
 /// An error with its causes, which reqwest hides behind `source`, and without the address, which may hold secrets.

@@ -144,6 +144,11 @@ impl Keyring {
         }
     }
 
+    /// Whether the source may know somebody else for another repository.
+    pub(crate) fn tells_repositories_apart(&self) -> bool {
+        matches!(self.source, Some(CredentialSource::ConfigFile(_)))
+    }
+
     /// Drops the answers of helpers: what they said last is refused.
     pub(crate) async fn forget(&self) {
         self.answers.lock().await.clear();

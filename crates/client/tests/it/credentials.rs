@@ -107,6 +107,42 @@ async fn passwords_go_only_where_they_are_asked_for_and_only_if_there_are_any() 
     assert!(!format!("{options:?}").contains("wrong"));
 }
 
+#[tokio::test]
+async fn a_password_is_sent_for_other_repositories_without_being_asked_again() {
+    let refuse = Reply::status(401).header("WWW-Authenticate", "Basic realm=\"x\"");
+    let path = |name: &str| format!("/v2/{name}/manifests/latest");
+    let mut rules = Vec::new();
+    for path in ["a", "b"].map(path) {
+        let known = Rule::on("HEAD", &path).with_header("authorization", "Basic dXNlcjpzZWNyZXQ=");
+        rules.extend([known, Rule::on("HEAD", &path).reply(refuse.clone())]);
+    }
+    let script = Script::start(rules).await;
+    let ask = async |upstream: &Upstream| {
+        for name in ["a", "b"] {
+            upstream.head_manifest(&name.parse().unwrap(), &tag()).await.unwrap();
+        }
+    };
+    ask(&upstream(&script)).await;
+    assert_eq!(script.lines(), ["a", "a", "b"].map(|name| format!("HEAD {}", path(name))));
+
+    // A file of logins may have another login for each.
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("auth.json");
+    let login = |password: &str| json!({ "auth": STANDARD.encode(format!("user:{password}")) });
+    let address = script.address().to_string();
+    let auths = json!({ format!("{address}/a"): login("secret"), address: login("other") });
+    fs::write(&file, json!({ "auths": auths }).to_string()).unwrap();
+    let mut options = options(&script);
+    options.credentials = Some(CredentialSource::ConfigFile(file));
+    let upstream = Upstream::new(&options).unwrap();
+    upstream.head_manifest(&"a".parse().unwrap(), &tag()).await.unwrap();
+    upstream.head_manifest(&"b".parse().unwrap(), &tag()).await.unwrap_err();
+    let b = format!("HEAD {}", path("b"));
+    let sent: Vec<_> = authorizations(&script).into_iter().rev().take(2).collect();
+    assert_eq!(sent[1], (b.clone(), None), "the password for a is not sent for b");
+    assert_eq!(sent[0], (b, Some(format!("Basic {}", STANDARD.encode("user:other")))));
+}
+
 /// A registry that wants a token for everything, and what its token service answers.
 async fn with_tokens(tokens: Vec<Rule>) -> Script {
     let script = Script::start(tokens).await;
