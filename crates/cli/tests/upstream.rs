@@ -17,13 +17,13 @@ fn launch() -> Launch {
     Launch::new(env!("CARGO_BIN_EXE_deltaport"))
 }
 
-/// A registry that lets in `me` with the password `secret`.
+/// A registry that lets in `me` with the password `secret`; two of its repositories have the blob.
 async fn upstream() -> (Upstream, Content) {
     let blob = Content::new(media_type::OCTET_STREAM, BLOB);
-    let path = format!("/v2/app/blobs/{}", blob.digest);
     let refuse = || Reply::status(401).header("WWW-Authenticate", "Basic realm=\"x\"");
     let mut rules = Vec::new();
-    for method in ["HEAD", "GET"] {
+    for (name, method) in [("app", "HEAD"), ("app", "GET"), ("other", "HEAD"), ("other", "GET")] {
+        let path = format!("/v2/{name}/blobs/{}", blob.digest);
         let known = Rule::on(method, &path).with_header("authorization", "Basic bWU6c2VjcmV0");
         rules.extend([known.reply(Reply::content(&blob)), Rule::on(method, &path).reply(refuse())]);
     }
@@ -66,6 +66,36 @@ async fn a_site_logs_in_with_what_it_is_given() {
         assert_eq!(answer.status, expected, "{host}: {}", server.log());
     }
     assert!(!server.log().contains("secret"), "{}", server.log());
+}
+
+#[tokio::test]
+async fn a_helper_is_asked_again_when_its_last_answer_is_refused() {
+    let (upstream, blob) = upstream().await;
+    let launch = launch();
+    let home = launch.home().to_owned();
+    let helper = "#!/bin/sh\necho asked >> \"${0%/*}/asked\"\ncat \"${0%/*}/answer\"\n";
+    let helper = launch.file("docker-credential-sample", helper);
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o700)).unwrap();
+    let answer = |password: &str| format!("{{\"Username\":\"me\",\"Secret\":\"{password}\"}}");
+    launch.file("answer", answer("outdated"));
+    let path = format!("{}:{}", home.display(), std::env::var("PATH").unwrap());
+    let config = format!(
+        "[[upstream]]\nhost = \"a.example\"\nurl = \"{}\"\ncredential_helper = \"sample\"\n",
+        upstream.url()
+    );
+    let server = launch.variable("PATH", &path).config(&config).start().await;
+    let asked = || fs::read_to_string(home.join("asked")).unwrap_or_default().lines().count();
+    assert_eq!(asked(), 0, "nobody has wanted to know yet");
+    // That a repository has nothing for us is remembered for a while, so another one is asked afterwards.
+    let get = async |name: &str| {
+        let target = format!("/v2/a.example/{name}/blobs/{}", blob.digest);
+        server.client().send(Request::get(&target)).await.status
+    };
+    assert_eq!(get("app").await, 404);
+    let before = asked();
+    fs::write(home.join("answer"), answer("secret")).unwrap();
+    assert_eq!(get("other").await, 200, "{}", server.log());
+    assert!(asked() > before);
 }
 
 #[tokio::test]

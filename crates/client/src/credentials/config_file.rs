@@ -69,7 +69,7 @@ impl ConfigFile {
     /// then the file itself. Of several keys in it the most specific counts.
     pub(super) fn find(&self, server: &Server, repository: Option<&RepositoryName>) -> Found {
         let login = self.entry(server, repository).and_then(Entry::login);
-        let own = self.cred_helpers.iter().find(|(key, _)| Key::parse(key) == Key::of(server));
+        let own = self.cred_helpers.iter().find(|(key, _)| Key::parse(key) == Some(Key::of(server)));
         let store = self.creds_store.as_ref().filter(|name| !name.is_empty());
         match (own.map(|(_, name)| name).filter(|name| !name.is_empty()).or(store), login) {
             (Some(name), otherwise) => Found::Helper { name: name.clone(), otherwise },
@@ -82,7 +82,7 @@ impl ConfigFile {
     /// is not an address counts: addresses are what older programs wrote.
     fn entry(&self, server: &Server, repository: Option<&RepositoryName>) -> Option<&Entry> {
         let matching = self.auths.iter().filter_map(|(text, entry)| {
-            let key = Key::parse(text);
+            let key = Key::parse(text)?;
             key.covers(server, repository).then_some(((key.path.len(), !text.contains("://"), text), entry))
         });
         matching.max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, entry)| entry)
@@ -124,15 +124,21 @@ impl Key {
         Self { server: server.clone(), path: String::new() }
     }
 
-    fn parse(text: &str) -> Self {
+    /// Reads a key; `None` when it is for something else than a registry.
+    fn parse(text: &str) -> Option<Self> {
         let (address, rest) = match text.split_once("://") {
             Some((_, rest)) => (true, rest),
             None => (false, text),
         };
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-        // What stands behind the host of an address is the version of the protocol, not a repository.
-        let path = if address { "" } else { path.trim_end_matches('/') };
-        Self { server: Server::named(host), path: path.to_owned() }
+        let path = match (address, path.trim_end_matches('/')) {
+            (false, path) => path,
+            // What stands behind the host of an address is the version of the protocol.
+            (true, "" | "v1" | "v2") => "",
+            // Or docker keeps tokens for the web site there (`https://index.docker.io/v1/refresh-token`).
+            (true, _) => return None,
+        };
+        Some(Self { server: Server::named(host), path: path.to_owned() })
     }
 
     fn covers(&self, server: &Server, repository: Option<&RepositoryName>) -> bool {
@@ -167,6 +173,8 @@ mod tests {
         let file = serde_json::json!({
             "auths": {
                 "https://index.docker.io/v1/": auth("me:hub:pass"),
+                "https://index.docker.io/v1/access-token": auth("me:not this"),
+                "https://index.docker.io/v1/refresh-token": auth("me:nor this"),
                 "quay.io": auth("me:quay\0\0"),
                 "https://old.example/v2/": auth("me:old"),
                 "R.example:5000": { "username": "me", "password": "plain" },
