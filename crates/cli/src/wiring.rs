@@ -168,8 +168,7 @@ fn client(upstream: &settings::Upstream) -> anyhow::Result<Upstream> {
         source.check().map_err(|why| anyhow!("upstream {}: {why}", upstream.host))?;
     }
     if let (Some(chain), Some(key)) = (&upstream.client_certificate, &upstream.client_key) {
-        let (chain, key) = (read(chain)?.into_bytes(), read(key)?.into_bytes());
-        options.certificate = Some(ClientCertificate { chain, key });
+        options.certificate = Some(ClientCertificate { chain: chain.clone(), key: key.clone() });
     }
     options.ca = upstream.ca.as_deref().map(read).transpose()?.map(String::into_bytes);
     options.token_hosts = upstream.token_hosts.iter().cloned().collect();

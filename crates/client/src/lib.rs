@@ -11,6 +11,7 @@
 mod address;
 mod auth;
 mod challenge;
+mod connector;
 mod credentials;
 mod error;
 mod extensions;

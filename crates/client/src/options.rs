@@ -1,6 +1,6 @@
 //! What an upstream is told. Plain data; the configuration reference has the meaning and the defaults.
 
-use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::credentials::CredentialSource;
@@ -63,17 +63,11 @@ impl Default for Timeouts {
     }
 }
 
-/// What shows an upstream who we are before any request (mutual TLS).
-#[derive(Clone)]
+/// What shows an upstream who we are before any request (mutual TLS). The files are read again when they change.
+#[derive(Clone, Debug)]
 pub struct ClientCertificate {
-    /// Our certificate, and those between it and its authority, as PEM.
-    pub chain: Vec<u8>,
-    /// The private key, as PEM; never shown.
-    pub key: Vec<u8>,
-}
-
-impl fmt::Debug for ClientCertificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientCertificate").finish_non_exhaustive()
-    }
+    /// The PEM file with our certificate, and those between it and its authority.
+    pub chain: PathBuf,
+    /// The PEM file with the private key.
+    pub key: PathBuf,
 }

@@ -12,8 +12,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::Url;
 
 use crate::address::{Forbidden, Resolver};
+use crate::connector::{Connector, Identified};
 use crate::error::ErrorKind;
-use crate::options::{ClientCertificate, Options, Timeouts};
+use crate::options::{Options, Timeouts};
 use crate::quota::Quota;
 
 /// How many redirects one request may go through.
@@ -23,17 +24,13 @@ const MAX_DRAIN: u64 = 64 * 1024;
 /// The longest pause that an upstream may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// How often an idle connection is looked after. On links that die without a word, a request that is sent over a dead
-/// connection costs the whole wait for its answer.
-const KEEPALIVE: Duration = Duration::from_secs(20);
-
 type Result<T> = std::result::Result<T, ErrorKind>;
 
 /// The connections to one upstream.
 #[derive(Debug)]
 pub(crate) struct Transport {
-    /// For the upstream itself and for token services that may know who we are: shows our certificate, if we have one.
-    known: reqwest::Client,
+    /// For the upstream itself and for token services that may know who we are, if we have a certificate to show.
+    known: Option<Arc<Identified>>,
     /// For everybody else.
     stranger: reqwest::Client,
     home: Url,
@@ -86,40 +83,13 @@ pub(crate) struct Answer {
 
 impl Transport {
     pub(crate) fn new(options: &Options, home: Url) -> Result<Self> {
-        let broken =
-            |error: reqwest::Error| ErrorKind::protocol(format!("cannot be set up: {}", chain(&error)));
         let configured = home.host_str().map(str::to_owned).into_iter();
         let configured = configured.chain(options.token_hosts.clone()).chain(options.redirect_hosts.clone());
         let resolver = Resolver::new(configured);
-        let builder = || {
-            reqwest::Client::builder()
-                .user_agent(concat!("deltaport/", env!("CARGO_PKG_VERSION")))
-                .redirect(reqwest::redirect::Policy::none())
-                .referer(false)
-                .no_proxy()
-                .connect_timeout(options.timeouts.connect)
-                .tcp_keepalive(KEEPALIVE)
-                .dns_resolver(resolver.clone())
-        };
-        let authorities = options.ca.as_deref().map_or(Ok(Vec::new()), reqwest::Certificate::from_pem_bundle);
-        let authorities = authorities.map_err(broken)?;
-        let identity = options.certificate.as_ref().map(identity).transpose()?;
-        let build = |identity: Option<reqwest::Identity>| {
-            let builder = || match &identity {
-                Some(identity) => builder().identity(identity.clone()),
-                None => builder(),
-            };
-            match builder().tls_certs_merge(authorities.clone()).build() {
-                // A machine without any certificate authorities can still talk to an upstream in plain text.
-                Err(_) if home.scheme() == "http" => builder().tls_certs_only([]).build(),
-                other => other,
-            }
-        };
-        let stranger = build(None).map_err(broken)?;
-        let known = match identity {
-            Some(identity) => build(Some(identity)).map_err(broken)?,
-            None => stranger.clone(),
-        };
+        let connector = Connector::new(options, &home, resolver.clone())?;
+        let stranger = connector.build(None)?;
+        let files = options.certificate.clone();
+        let known = files.map(|files| Identified::new(connector, files).map(Arc::new)).transpose()?;
         Ok(Self {
             known,
             stranger,
@@ -175,7 +145,7 @@ impl Transport {
         authorization: Option<&HeaderValue>,
         from_home: bool,
     ) -> Result<Answer> {
-        let http = if from_home || request.trusted { &self.known } else { &self.stranger };
+        let http = self.connections(from_home || request.trusted).await;
         let mut builder = http.request(request.method.clone(), url).headers(request.headers.clone());
         if let Some(value) = authorization {
             builder = builder.header(AUTHORIZATION, value.clone());
@@ -204,7 +174,8 @@ impl Transport {
         let body = body.inspect_ok(move |chunk| {
             counter.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         });
-        let mut builder = self.known.request(request.method.clone(), request.url.clone());
+        let http = self.connections(true).await;
+        let mut builder = http.request(request.method.clone(), request.url.clone());
         if let Some(value) = &request.authorization {
             builder = builder.header(AUTHORIZATION, value.clone());
         }
@@ -231,6 +202,14 @@ impl Transport {
             *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = Some(quota);
         }
         Answer { response, from_home, stall: self.timeouts.stall, received: Arc::clone(&self.received) }
+    }
+
+    /// The connections to somebody who may see our certificate, or to somebody who may not.
+    async fn connections(&self, known: bool) -> reqwest::Client {
+        match self.known.as_ref().filter(|_| known) {
+            Some(identified) => identified.client().await,
+            None => self.stranger.clone(),
+        }
     }
 
     /// Whether `url` is on the upstream itself: same scheme, host and port.
@@ -343,14 +322,6 @@ impl Answer {
     }
 }
 
-/// Our certificate and its key, as the TLS library wants them: one behind the other.
-fn identity(certificate: &ClientCertificate) -> Result<reqwest::Identity> {
-    let pem = [certificate.key.as_slice(), b"\n", certificate.chain.as_slice()].concat();
-    // What is wrong is not quoted: it may be the key.
-    let broken = |_| ErrorKind::protocol("cannot be set up: the client certificate or its key is no PEM");
-    reqwest::Identity::from_pem(&pem).map_err(broken)
-}
-
 /// Why there is no answer. A name that we may not follow is found out only when it is resolved, and is no reason to
 /// believe that the upstream is down.
 fn failure(error: &reqwest::Error) -> ErrorKind {
@@ -362,7 +333,7 @@ fn failure(error: &reqwest::Error) -> ErrorKind {
 }
 
 /// An error with its causes, which reqwest hides behind `source`, and without the address, which may hold secrets.
-fn chain(error: &reqwest::Error) -> String {
+pub(crate) fn chain(error: &reqwest::Error) -> String {
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
     let mut text =
         if error.is_connect() { "cannot connect".to_owned() } else { "the request failed".to_owned() };

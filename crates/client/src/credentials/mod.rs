@@ -210,7 +210,8 @@ fn first_line(path: &Path) -> Result<String> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// Reads a small file. The error names it and shows nothing of it.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
     let read = read.and_then(|count| match count as u64 > MAX_FILE {

@@ -90,7 +90,7 @@ pub(in crate::settings) const UPSTREAM: &[Key<Upstream>] = &[
         slot: Slot::Path(|u| &mut u.client_certificate),
         default: Default::Unset { example: "\"/etc/deltaport/site7.pem\"", means: "to show none" },
         about: "PEM file with the certificate, and those between it and its authority, to show to this upstream and its \
-                token service. Nobody that they redirect to sees it.",
+                token service. Nobody that they redirect to sees it. It is read again when it changes.",
     },
     Key {
         name: "client_key",
