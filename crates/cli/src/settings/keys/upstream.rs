@@ -69,7 +69,7 @@ pub(in crate::settings) const UPSTREAM: &[Key<Upstream>] = &[
     Key {
         name: "credentials_file",
         slot: Slot::Path(|u| &mut u.credentials_file),
-        default: Default::Unset { example: "\"/root/.docker/config.json\"", means: "not to log in" },
+        default: Default::Unset { example: "\"/etc/deltaport/docker/config.json\"", means: "not to log in" },
         about: "The file that docker login or podman login has written (config.json, auth.json), in place of username and \
                 password. What it says about the host of url counts; if that is nothing, nobody logs in. Credential \
                 helpers that it names are run. It is read again whenever it is needed.",
