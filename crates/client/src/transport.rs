@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -31,8 +31,9 @@ type Result<T> = std::result::Result<T, ErrorKind>;
 pub(crate) struct Transport {
     /// For the upstream itself and for token services that may know who we are, if we have a certificate to show.
     known: Option<Arc<Identified>>,
-    /// For everybody else.
-    stranger: reqwest::Client,
+    /// For everybody else; made when it is needed first: reading the system's certificate authorities takes time.
+    stranger: OnceLock<Result<reqwest::Client>>,
+    connector: Connector,
     home: Url,
     resolver: Resolver,
     timeouts: Timeouts,
@@ -87,18 +88,29 @@ impl Transport {
         let configured = configured.chain(options.token_hosts.clone()).chain(options.redirect_hosts.clone());
         let resolver = Resolver::new(configured);
         let connector = Connector::new(options, &home, resolver.clone())?;
-        let stranger = connector.build(None)?;
         let files = options.certificate.clone();
-        let known = files.map(|files| Identified::new(connector, files).map(Arc::new)).transpose()?;
+        let known = files.map(|files| Identified::new(connector.clone(), files).map(Arc::new)).transpose()?;
         Ok(Self {
             known,
-            stranger,
+            stranger: OnceLock::new(),
+            connector,
             home,
             resolver,
             timeouts: options.timeouts,
             received: Arc::default(),
             quota: Mutex::default(),
         })
+    }
+
+    /// Makes what connections are made with, unless it has been.
+    ///
+    /// Fails when the system's certificate authorities cannot be read, and then always.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        self.stranger().map(|_| ())
+    }
+
+    fn stranger(&self) -> Result<&reqwest::Client> {
+        self.stranger.get_or_init(|| self.connector.build(None)).as_ref().map_err(Clone::clone)
     }
 
     /// The address of the upstream.
@@ -145,7 +157,7 @@ impl Transport {
         authorization: Option<&HeaderValue>,
         from_home: bool,
     ) -> Result<Answer> {
-        let http = self.connections(from_home || request.trusted).await;
+        let http = self.connections(from_home || request.trusted).await?;
         let mut builder = http.request(request.method.clone(), url).headers(request.headers.clone());
         if let Some(value) = authorization {
             builder = builder.header(AUTHORIZATION, value.clone());
@@ -174,7 +186,7 @@ impl Transport {
         let body = body.inspect_ok(move |chunk| {
             counter.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         });
-        let http = self.connections(true).await;
+        let http = self.connections(true).await?;
         let mut builder = http.request(request.method.clone(), request.url.clone());
         if let Some(value) = &request.authorization {
             builder = builder.header(AUTHORIZATION, value.clone());
@@ -205,10 +217,10 @@ impl Transport {
     }
 
     /// The connections to somebody who may see our certificate, or to somebody who may not.
-    async fn connections(&self, known: bool) -> reqwest::Client {
+    async fn connections(&self, known: bool) -> Result<reqwest::Client> {
         match self.known.as_ref().filter(|_| known) {
-            Some(identified) => identified.client().await,
-            None => self.stranger.clone(),
+            Some(known) => Ok(known.client().await),
+            None => self.stranger().cloned(),
         }
     }
 

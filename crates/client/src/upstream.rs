@@ -79,6 +79,14 @@ impl Upstream {
     ///
     /// Fails when the address is not `http(s)://host[:port]` or a certificate cannot be read.
     pub fn new(options: &Options) -> Result<Self> {
+        let upstream = Self::lazy(options)?;
+        upstream.0.transport.prepare().map_err(|kind| upstream.fail(kind))?;
+        Ok(upstream)
+    }
+
+    /// The same for a registry that may never be asked: the system's certificate authorities are read for the first
+    /// request, which fails if they cannot be.
+    pub fn lazy(options: &Options) -> Result<Self> {
         let host: Arc<str> = options.host.as_str().into();
         let fail = |kind| Error::new(Arc::clone(&host), kind);
         let home = parse_home(&options.url).map_err(fail)?;
