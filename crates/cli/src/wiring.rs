@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use deltaport_client::{ClientCertificate, CredentialSource, Credentials, Upstream};
 use deltaport_registry::Registry;
+use deltaport_registry::upstream::{Lifetime, Stale, TagPolicy, TagRule};
 use deltaport_server::{BindError, Server};
 use deltaport_store::{Faults, Store};
 use deltaport_trust::{Passwords, Rules};
@@ -74,7 +75,7 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
             Validate::Platforms(platforms) => deltaport_registry::Validate::Platforms(platforms.clone()),
         },
         collect: deltaport_registry::Collect { interval: settings.collect.interval.0 },
-        upstreams: settings.upstream.iter().map(upstream).collect::<anyhow::Result<_>>()?,
+        upstreams: upstreams(settings)?,
         fill: deltaport_registry::Fill {
             concurrent: count(settings.fill.concurrent),
             patience: settings.fill.patience.0,
@@ -90,16 +91,48 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
     Ok(Registry::new(options, store, rules(settings)?))
 }
 
+/// The registries whose content is served here. Of two for the same host the first counts.
+fn upstreams(settings: &Settings) -> anyhow::Result<Vec<deltaport_registry::Upstream>> {
+    let mut upstreams: Vec<_> = settings.upstream.iter().map(upstream).collect::<anyhow::Result<_>>()?;
+    if settings.mirrors_public() {
+        for (host, url) in deltaport_registry::upstream::PUBLIC {
+            // Without certificate authorities none of them can be asked, and everything else works.
+            let client = Upstream::lazy(&deltaport_client::Options::new(host, url))?;
+            upstreams.push(deltaport_registry::Upstream::new(client));
+        }
+    }
+    Ok(upstreams)
+}
+
 /// A registry whose content is served here.
 fn upstream(upstream: &settings::Upstream) -> anyhow::Result<deltaport_registry::Upstream> {
     Ok(deltaport_registry::Upstream {
+        client: client(upstream)?,
         default: upstream.default,
+        hosts: upstream.hosts.iter().cloned().collect(),
+        repositories: upstream.repositories.clone(),
+        policy: TagPolicy {
+            max_age: upstream.max_age.0,
+            rules: upstream.tags.iter().map(tag_rule).collect(),
+            stale: match upstream.stale {
+                settings::Stale::Forever => Stale::Forever,
+                settings::Stale::For(limit) => Stale::For(limit.0),
+            },
+            negative_age: upstream.negative_age.0,
+        },
         deltas: match upstream.deltas {
             settings::Deltas::Auto => deltaport_registry::Deltas::Auto,
             settings::Deltas::Never => deltaport_registry::Deltas::Never,
         },
-        ..deltaport_registry::Upstream::new(client(upstream)?)
     })
+}
+
+fn tag_rule(rule: &settings::TagRule) -> TagRule {
+    let lifetime = match rule.max_age {
+        Some(age) if !rule.immutable => Lifetime::MaxAge(age.0),
+        _ => Lifetime::Immutable,
+    };
+    TagRule { tags: rule.tags.clone(), lifetime }
 }
 
 /// Makes the access rules.

@@ -50,7 +50,7 @@ async fn serve(args: &Serve, settings: &Settings, output: &mut Output) -> anyhow
     let address = server.local_addr();
     tracing::info!(%address, tls = server.is_tls(), data = %data.display(), version = env!("CARGO_PKG_VERSION"), "listening");
     // Who closed our output still wants to be served.
-    let _unread = output.text(&greeting(&server, &data));
+    let _unread = output.text(&greeting(settings, &server, &data));
 
     let collector = tokio::spawn({
         let (registry, stop) = (registry.clone(), stop.clone());
@@ -134,7 +134,7 @@ fn raise_open_files() {
 }
 
 /// What the person who started it wants to know.
-fn greeting(server: &Server, data: &Path) -> String {
+fn greeting(settings: &Settings, server: &Server, data: &Path) -> String {
     let address = server.local_addr();
     let scheme = if server.is_tls() { "https" } else { "http" };
     let mut text = format!(
@@ -142,18 +142,28 @@ fn greeting(server: &Server, data: &Path) -> String {
         version = env!("CARGO_PKG_VERSION"),
         data = data.display()
     );
+    if settings.mirrors_public() {
+        text.push_str(&first_pull(address, server.is_tls()));
+    }
     text.push_str(&first_push(address, server.is_tls()));
     text.push_str("\nCtrl-C stops it.\n");
     text
 }
 
+/// How to pull a first image through it on this machine.
+fn first_pull(address: SocketAddr, tls: bool) -> String {
+    let host = host(address);
+    let podman = if tls { "" } else { "--tls-verify=false " };
+    format!(
+        "Pull a first image through it with one of\n  \
+         docker pull {host}/docker.io/library/alpine\n  \
+         podman pull {podman}{host}/docker.io/library/alpine\n"
+    )
+}
+
 /// How to push a first image from this machine.
 fn first_push(address: SocketAddr, tls: bool) -> String {
-    // Image names cannot contain the brackets of an IPv6 address.
-    let host = match address {
-        SocketAddr::V4(address) if !address.ip().is_unspecified() => address.to_string(),
-        _ => format!("localhost:{}", address.port()),
-    };
+    let host = host(address);
     let (podman, skopeo) = if tls { ("", "") } else { ("--tls-verify=false ", "--dest-tls-verify=false ") };
     format!(
         "Push a first image with one of\n  \
@@ -163,12 +173,20 @@ fn first_push(address: SocketAddr, tls: bool) -> String {
     )
 }
 
+/// What clients on this machine can call it: image names cannot contain the brackets of an IPv6 address.
+fn host(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(address) if !address.ip().is_unspecified() => address.to_string(),
+        _ => format!("localhost:{}", address.port()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_first_push_names_a_host_that_clients_accept() {
+    fn the_first_commands_name_a_host_that_clients_accept() {
         for (address, host) in [
             ("127.0.0.1:5000", "127.0.0.1:5000/debian"),
             ("10.1.2.3:443", "10.1.2.3:443/debian"),
@@ -179,6 +197,10 @@ mod tests {
             for tls in [true, false] {
                 let text = first_push(address.parse().unwrap(), tls);
                 assert!(text.lines().skip(1).all(|line| line.ends_with(host)), "{address}\n{text}");
+                assert_eq!(text.contains("tls-verify=false"), !tls, "{text}");
+                let text = first_pull(address.parse().unwrap(), tls);
+                let image = host.replace("/debian", "/docker.io/library/alpine");
+                assert!(text.lines().skip(1).all(|line| line.ends_with(&image)), "{address}\n{text}");
                 assert_eq!(text.contains("tls-verify=false"), !tls, "{text}");
             }
         }

@@ -74,6 +74,7 @@ impl Rule {
 
 fn upstreams(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>) {
     let mut hosts = BTreeMap::new();
+    let mut own_hosts = BTreeMap::new();
     let mut default = None;
     for (index, upstream) in settings.upstream.iter().enumerate() {
         let at = place_of_upstream(file, index);
@@ -83,6 +84,24 @@ fn upstreams(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>)
                 earlier + 1,
                 index + 1,
                 upstream.host
+            );
+            reader.problem(at, message);
+        }
+        for own in &upstream.hosts {
+            if let Some(earlier) = own_hosts.insert(own, index) {
+                let message = format!(
+                    "upstreams {} and {} both have {own} among their `hosts`",
+                    earlier + 1,
+                    index + 1
+                );
+                reader.problem(at, message);
+            }
+        }
+        for rule in upstream.tags.iter().filter(|rule| rule.immutable == rule.max_age.is_some()) {
+            let tags: Vec<String> = rule.tags.iter().map(ToString::to_string).collect();
+            let message = format!(
+                "the [[upstream.tags]] for {} needs either `max_age` or `immutable = true`",
+                tags.join(", ")
             );
             reader.problem(at, message);
         }

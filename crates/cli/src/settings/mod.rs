@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use deltaport_oci::Platform;
+use deltaport_registry::upstream::TagPattern;
 use deltaport_trust::{Action, Pattern};
 use serde::{Serialize, Serializer};
 
@@ -52,6 +53,8 @@ pub struct Settings {
     pub collect: Collect,
     /// What is written about the run.
     pub log: Log,
+    /// Whether the well-known public registries are upstreams too; `None` depends on whether there are others.
+    pub public_upstreams: Option<bool>,
     /// Where missing things come from.
     pub upstream: Vec<Upstream>,
     /// How they are fetched.
@@ -75,10 +78,16 @@ impl Settings {
             cache: Cache::default(),
             collect: Collect::default(),
             log: Log::default(),
+            public_upstreams: None,
             upstream: Vec::new(),
             fill: Fill::default(),
             delta: Delta::default(),
         }
+    }
+
+    /// Whether the well-known public registries are upstreams.
+    pub fn mirrors_public(&self) -> bool {
+        self.public_upstreams.unwrap_or(self.upstream.is_empty())
     }
 }
 
@@ -244,6 +253,19 @@ pub struct Upstream {
     pub url: String,
     /// Whether repositories that name no upstream come from it.
     pub default: bool,
+    /// What this registry is called where it stands for that upstream alone.
+    pub hosts: BTreeSet<String>,
+    /// Which of its repositories are served.
+    #[serde(serialize_with = "as_texts")]
+    pub repositories: Vec<Pattern>,
+    /// How long a tag is served without asking again.
+    pub max_age: Span,
+    /// How long a stored tag stands in for an upstream that does not answer.
+    pub stale: Stale,
+    /// How long it is believed that there is nothing.
+    pub negative_age: Span,
+    /// Tags that are not as the others.
+    pub tags: Vec<TagRule>,
     /// The user to log in as.
     pub username: Option<String>,
     /// The file that holds the password.
@@ -266,6 +288,29 @@ pub struct Upstream {
     pub redirect_hosts: BTreeSet<String>,
     /// Whether to ask for deltas.
     pub deltas: Deltas,
+}
+
+/// `[[upstream.tags]]`
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct TagRule {
+    /// Which tags.
+    #[serde(serialize_with = "as_texts")]
+    pub tags: Vec<TagPattern>,
+    /// How long they are served without asking again.
+    pub max_age: Option<Span>,
+    /// Whether they never move.
+    pub immutable: bool,
+}
+
+/// How long a stored tag is served while its upstream does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stale {
+    /// As long as it takes.
+    #[default]
+    Forever,
+    /// So long since it was confirmed.
+    For(Span),
 }
 
 /// Whether an upstream is asked for deltas.
@@ -312,6 +357,16 @@ impl Serialize for Validate {
             Self::None => serializer.serialize_str("none"),
             Self::All => serializer.serialize_str("all"),
             Self::Platforms(platforms) => as_texts(platforms, serializer),
+        }
+    }
+}
+
+impl Serialize for Stale {
+    /// As it is written in the file.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Forever => serializer.serialize_str("forever"),
+            Self::For(span) => span.serialize(serializer),
         }
     }
 }

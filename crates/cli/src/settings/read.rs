@@ -11,8 +11,8 @@ use toml_edit::{Document, Item, TableLike, Value};
 
 use super::check;
 use super::key::{Default as KeyDefault, Key, Keys, Slot, Texts};
-use super::keys::{RULE, SETTINGS, UPSTREAM};
-use super::{Rule, Settings, Upstream};
+use super::keys::{RULE, SETTINGS, TAG_RULE, UPSTREAM};
+use super::{Rule, Settings, TagRule, Upstream};
 
 /// The most bytes that a configuration file may have.
 pub const MAX_FILE_LEN: u64 = 1 << 20;
@@ -352,6 +352,11 @@ pub(super) fn read_rules(reader: &mut Reader<'_>, item: &Item, settings: &mut Se
 /// Reads `[[upstream]]`.
 pub(super) fn read_upstreams(reader: &mut Reader<'_>, item: &Item, settings: &mut Settings) {
     reader.tables::<Upstream>("upstream", item, &[UPSTREAM], &mut settings.upstream);
+}
+
+/// Reads `[[upstream.tags]]`.
+pub(super) fn read_tag_rules(reader: &mut Reader<'_>, item: &Item, upstream: &mut Upstream) {
+    reader.tables::<TagRule>("upstream.tags", item, &[TAG_RULE], &mut upstream.tags);
 }
 
 /// Where a key begins.

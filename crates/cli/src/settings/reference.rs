@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::key::{Default, Key, Slot};
-use super::keys::{RULE, SETTINGS, UPSTREAM};
+use super::keys::{RULE, SETTINGS, TAG_RULE, UPSTREAM};
 
 /// How the reference is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ struct Row {
 /// A table of the file.
 struct Section {
     /// Empty for the keys above all tables.
-    name: &'static str,
+    name: String,
     /// Whether there can be several.
     many: bool,
     about: &'static str,
@@ -51,21 +51,33 @@ fn sections() -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     for key in SETTINGS.iter().copied().flatten() {
         if matches!(key.slot, Slot::Tables(_)) {
-            let rows = match key.name {
-                "access.rule" => RULE.iter().map(|key| row(key, key.name)).collect(),
-                _ => UPSTREAM.iter().map(|key| row(key, key.name)).collect(),
-            };
-            sections.push(Section { name: key.name, many: true, about: key.about, rows });
+            match key.name {
+                "access.rule" => add_tables(&mut sections, key.name, key.about, RULE),
+                _ => add_tables(&mut sections, key.name, key.about, UPSTREAM),
+            }
             continue;
         }
         let (table, name) = key.name.rsplit_once('.').unwrap_or(("", key.name));
         let row = row(key, name);
         match sections.last_mut() {
             Some(section) if section.name == table => section.rows.push(row),
-            _ => sections.push(Section { name: table, many: false, about: "", rows: vec![row] }),
+            _ => sections.push(Section { name: table.to_owned(), many: false, about: "", rows: vec![row] }),
         }
     }
     sections
+}
+
+/// Adds the section of tables that there can be several of, and of those within.
+fn add_tables<T>(sections: &mut Vec<Section>, name: &str, about: &'static str, keys: &[Key<T>]) {
+    let (tables, plain): (Vec<_>, Vec<_>) = keys.iter().partition(|key| matches!(key.slot, Slot::Tables(_)));
+    let rows = plain.into_iter().map(|key| row(key, key.name)).collect();
+    sections.push(Section { name: name.to_owned(), many: true, about, rows });
+    for inner in tables {
+        // The only ones there are.
+        let rows = TAG_RULE.iter().map(|key| row(key, key.name)).collect();
+        let name = format!("{name}.{}", inner.name);
+        sections.push(Section { name, many: true, about: inner.about, rows });
+    }
 }
 
 fn row<T>(key: &Key<T>, name: &'static str) -> Row {

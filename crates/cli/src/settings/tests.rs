@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::settings::key::Default as KeyDefault;
-use crate::settings::keys::{RULE, SETTINGS, UPSTREAM};
+use crate::settings::keys::{RULE, SETTINGS, TAG_RULE, UPSTREAM};
 use proptest::prelude::*;
 
 fn read(text: &str) -> Result<Settings, Vec<Problem>> {
@@ -54,6 +54,17 @@ fn everything_can_be_said() {
         username = "site7"
         password_file = "hub.password"
         deltas = "never"
+        hosts = ["docker.mirror.example"]
+        repositories = ["library/**"]
+        max_age = "5m"
+        stale = "30d"
+        negative_age = "0s"
+        [[upstream.tags]]
+        tags = ["v*"]
+        immutable = true
+        [[upstream.tags]]
+        tags = ["*-rc*", "edge"]
+        max_age = "1h"
         [log]
         level = "debug"
         format = "json"
@@ -66,6 +77,14 @@ fn everything_can_be_said() {
     assert_eq!(settings.access.groups["dev"].len(), 2);
     assert_eq!(settings.access.rule[0].allow, [Action::Pull, Action::Push]);
     assert_eq!(settings.upstream[0].url, "https://registry-1.docker.io");
+    assert_eq!(settings.upstream[0].repositories[0].as_str(), "library/**");
+    assert_eq!(settings.upstream[0].stale, Stale::For("30d".parse().unwrap()));
+    let rules: Vec<_> = settings.upstream[0]
+        .tags
+        .iter()
+        .map(|rule| (rule.tags.len(), rule.max_age, rule.immutable))
+        .collect();
+    assert_eq!(rules, [(1, None, true), (2, Some("1h".parse().unwrap()), false)]);
     assert_eq!((settings.upstream[0].deltas, settings.log.level), (Deltas::Never, Level::Debug));
     assert_eq!(settings.limits.free_disk, Size(1 << 30));
 }
@@ -187,6 +206,35 @@ fn mistakes_are_told_with_their_place_and_what_is_right() {
             1,
             "is for https",
         ),
+        ("[[upstream]]\nhost = \"a\"\nurl = \"http://a\"\nhosts = [\"m:80\"]", 4, 10, "no port"),
+        ("[[upstream]]\nhost = \"a\"\nurl = \"http://a\"\nstale = \"always\"", 4, 9, "\"forever\" or a time"),
+        ("[[upstream]]\nhost = \"a\"\nurl = \"http://a\"\nstale = \"4000d\"", 4, 9, "at most 3650d"),
+        ("[[upstream]]\nhost = \"a\"\nurl = \"http://a\"\nrepositories = [\"/x\"]", 4, 17, "slash"),
+        (
+            "[[upstream]]\nhost = \"a\"\nurl = \"http://a\"\n[[upstream.tags]]\nimmutable = true",
+            5,
+            1,
+            "[[upstream.tags]] needs `tags`",
+        ),
+        (
+            "[[upstream]]\nhost = \"a\"\nurl = \"http://a\"\n[[upstream.tags]]\ntags = [\"v?\"]",
+            5,
+            9,
+            "a pattern of tags is made of",
+        ),
+        (
+            "[[upstream]]\nhost = \"a\"\nurl = \"http://a\"\n[[upstream.tags]]\ntags = [\"v*\"]",
+            2,
+            1,
+            "the [[upstream.tags]] for v* needs either",
+        ),
+        (
+            "upstream = [{host = \"a\", url = \"http://a\", hosts = [\"m\"]}, \
+             {host = \"b\", url = \"http://b\", hosts = [\"m\"]}]",
+            1,
+            61,
+            "upstreams 1 and 2 both have m",
+        ),
         // Not even TOML.
         ("listen = ", 1, 10, "this is not TOML"),
         ("listen = \"a\"\nlisten = \"b\"", 2, 1, "this is not TOML"),
@@ -244,6 +292,8 @@ fn every_field_has_a_row_and_every_row_a_field() {
     assert_eq!(fields(&Rule::default()), rows);
     let rows: BTreeSet<String> = UPSTREAM.iter().map(|key| key.name.to_owned()).collect();
     assert_eq!(fields(&Upstream::default()), rows);
+    let rows: BTreeSet<String> = TAG_RULE.iter().map(|key| key.name.to_owned()).collect();
+    assert_eq!(fields(&TagRule::default()), rows);
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn keeps_the_digest_of_an_index() {
 
 #[test]
 fn uses_it_as_a_mirror_of_another_name() {
-    let (registry, sandbox) = (Registry::open(), Sandbox::new());
+    let (registry, sandbox) = (Registry::without_upstreams(), Sandbox::new());
     let relay = Relay::to(registry.address());
     let image = Image::small(61);
     skopeo::push(&sandbox, registry.address(), "library/tiny:1", &image);

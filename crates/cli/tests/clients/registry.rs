@@ -35,6 +35,14 @@ impl Registry {
         Self::start(None)
     }
 
+    /// The same, and nobody's mirror: it answers with what it has whatever registry a client says it means.
+    pub(crate) fn without_upstreams() -> Self {
+        match std::env::var_os("DELTAPORT_CLIENTS_AGAINST") {
+            None => Self::with_settings("public_upstreams = false"),
+            Some(_) => Self::open(),
+        }
+    }
+
     /// TLS with a certificate of a private authority, and basic authentication for [`USER`].
     pub(crate) fn locked() -> Self {
         Self::start(Some(&Certificates::new()))

@@ -58,13 +58,13 @@ requirements! {
         assert_eq!((response.status, response.body.len()), (200, 5000));
     }
 
-    /// What containerd adds to every request to a mirror changes nothing for content that is here.
-    async fn the_ns_parameter_is_accepted(registry: &Registry) {
+    /// A client that means another registry (`ns`) is not answered with what has the same name here.
+    async fn the_content_of_another_registry_is_not_found(registry: &Registry) {
         let blob = blob(6);
         registry.push_blob(&blob).await;
         let path = registry.path(format_args!("blobs/{}", blob.digest));
-        let response = registry.send(Request::get(&path).query("ns", "docker.io")).await;
-        assert_eq!((response.status, response.body), (200, blob.bytes));
+        let response = registry.send(Request::get(&path).query("ns", "registry.invalid")).await;
+        expect_error(&response, 404, "NAME_UNKNOWN");
     }
 
     /// Names that the grammar does not have (specification, "Pulling manifests").

@@ -233,12 +233,11 @@ requirements! {
         }
     }
 
-    /// What containerd adds to every request to a mirror changes nothing for content that is here.
-    async fn the_ns_parameter_is_accepted(registry: &Registry) {
+    /// A client that means another registry (`ns`) is not answered with what has the same name here.
+    async fn the_manifest_of_another_registry_is_not_found(registry: &Registry) {
         let image = Image::small(15);
         registry.push_image("latest", &image).await;
-        let request = Request::get(&registry.path("manifests/latest")).query("ns", "docker.io");
-        let response = registry.send(request).await;
-        assert_eq!((response.status, response.body), (200, image.manifest.bytes));
+        let request = Request::get(&registry.path("manifests/latest")).query("ns", "registry.invalid");
+        expect_error(&registry.send(request).await, 404, "NAME_UNKNOWN");
     }
 }

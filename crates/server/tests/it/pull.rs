@@ -41,6 +41,14 @@ async fn a_manifest_is_the_bytes_that_were_pushed() {
 }
 
 #[tokio::test]
+async fn a_registry_without_upstreams_is_nobodys_mirror_and_ignores_namespaces() {
+    let (running, path, content) = blob(1000).await;
+    let get = running.send(Request::get(&path).query("ns", "docker.io")).await;
+    assert_eq!((get.status, get.header("oci-namespace")), (200, None));
+    assert!(get.body == content.bytes);
+}
+
+#[tokio::test]
 async fn a_blob_arrives_whole() {
     for size in [0, 1, 255 << 10, 3_000_000] {
         let (running, path, content) = blob(size).await;

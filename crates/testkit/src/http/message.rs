@@ -153,7 +153,11 @@ impl Request {
             Body::Chunked(_) => "Transfer-Encoding: chunked\r\n".to_owned(),
         };
         let fields = self.headers.render();
-        format!("{} {} HTTP/1.1\r\nHost: {host}\r\n{fields}{length}\r\n", self.method, self.target)
+        let host = match self.headers.first("host") {
+            Some(_) => String::new(),
+            None => format!("Host: {host}\r\n"),
+        };
+        format!("{} {} HTTP/1.1\r\n{host}{fields}{length}\r\n", self.method, self.target)
     }
 
     /// The body as it is sent, with the framing of chunks.

@@ -20,7 +20,7 @@ use super::key::Key;
 use super::{Settings, Span};
 
 pub(super) use access::RULE;
-pub(super) use upstream::UPSTREAM;
+pub(super) use upstream::{TAG_RULE, UPSTREAM};
 
 /// The keys of the file itself and of its tables that can be there once, in the order of the reference.
 pub(super) const SETTINGS: &[&[Key<Settings>]] = &[

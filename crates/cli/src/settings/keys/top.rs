@@ -46,6 +46,18 @@ pub(super) const KEYS: &[Key<Settings>] = &[
                 that was acknowledged is lost, and uploads can be resumed.",
     },
     Key {
+        name: "public_upstreams",
+        slot: Slot::OptionalFlag(|s| &mut s.public_upstreams),
+        default: Default::Unset {
+            example: "true",
+            means: "true as long as there is no [[upstream]], false otherwise",
+        },
+        about: "Whether what is pulled from well-known public registries comes through here: docker.io, gcr.io, ghcr.io, \
+                mcr.microsoft.com, public.ecr.aws, quay.io, registry.access.redhat.com and registry.k8s.io, as \
+                127.0.0.1:5000/docker.io/library/debian. None is asked before somebody pulls from it. An [[upstream]] \
+                of the same host counts in its place.",
+    },
+    Key {
         name: "validate",
         slot: Slot::ChoiceOrTexts(
             "\"all\", \"none\" or a list of platforms such as [\"linux/amd64\", \"linux/arm64\"]",

@@ -2,16 +2,20 @@
 
 use deltaport_oci::RepositoryName;
 
+use super::{DAY, seconds};
 use crate::settings::key::{Default, Key, Slot};
-use crate::settings::read::read_upstreams;
-use crate::settings::{Deltas, Settings, Upstream};
+use crate::settings::read::{read_tag_rules, read_upstreams};
+use crate::settings::{Deltas, Settings, Span, Stale, TagRule, Upstream};
 
 /// The list of upstreams.
 pub(super) const KEYS: &[Key<Settings>] = &[Key {
     name: "upstream",
     slot: Slot::Tables(read_upstreams),
     default: Default::Value("[]"),
-    about: "Another registry that things come from which are not here. Without any, only what was pushed is served.",
+    about: "Another registry that things come from which are not here. Without any, those are the public ones (see \
+            public_upstreams). Clients reach its repositories in four ways: with its host before the name \
+            (127.0.0.1:5000/hub.example/debian), with ?ns=hub.example, as containerd sends it, under a name of its own \
+            (see hosts), or under the plain name (see default).",
 }];
 
 /// The keys of `[[upstream]]`.
@@ -41,6 +45,59 @@ pub(in crate::settings) const UPSTREAM: &[Key<Upstream>] = &[
         slot: Slot::Flag(|u| &mut u.default),
         default: Default::Value("false"),
         about: "Whether repositories that name no upstream come from this one. At most one can be the default.",
+    },
+    Key {
+        name: "hosts",
+        slot: Slot::Texts("host names without ports", |u, text| {
+            u.hosts.insert(own_host(text)?);
+            Ok(())
+        }),
+        default: Default::Value("[]"),
+        about: "Names under which this registry stands for that upstream alone: with [\"docker.mirror.example\"], \
+                docker.mirror.example/library/debian is its library/debian. The names have to lead here, and the \
+                certificate has to be valid for them. Who uses them does not count as local (see access.trust_loopback).",
+    },
+    Key {
+        name: "repositories",
+        slot: Slot::Texts("repository names or patterns", |u, text| {
+            u.repositories.push(text.parse().map_err(|error| format!("{error}"))?);
+            Ok(())
+        }),
+        default: Default::Unset { example: "[\"library/**\"]", means: "all of them" },
+        about: "Which of its repositories are served, by their names there, with patterns as in [[access.rule]]. Others \
+                are not found; names that a default upstream does not serve are this registry's own.",
+    },
+    Key {
+        name: "max_age",
+        slot: Slot::Span(|u| &mut u.max_age, seconds(0)..=seconds(3650 * DAY)),
+        default: Default::Value("\"0s\""),
+        about: "How long a tag is served without asking whether it moved, since the upstream last said where it is. With \
+                0s it is asked each time, which costs a round trip but no content. After a restart every tag is asked \
+                for once.",
+    },
+    Key {
+        name: "stale",
+        slot: Slot::Text("\"forever\" or a time such as \"30d\"", |u, text| {
+            u.stale = stale(text)?;
+            Ok(())
+        }),
+        default: Default::Value("\"forever\""),
+        about: "How long a tag that is here is served, with a Warning header, while the upstream is down, slow, over its \
+                quota, or refuses; counted from when it last said where the tag is, or from the start of the process. \
+                What is pulled by digest is always served.",
+    },
+    Key {
+        name: "negative_age",
+        slot: Slot::Span(|u| &mut u.negative_age, seconds(0)..=seconds(DAY)),
+        default: Default::Value("\"30s\""),
+        about: "How long it is believed without asking again that the upstream does not have something, or refuses it.",
+    },
+    Key {
+        name: "tags",
+        slot: Slot::Tables(read_tag_rules),
+        default: Default::Value("[]"),
+        about: "Tags of the upstream above that are not as the others. The first of these tables that has a fitting \
+                pattern counts.",
     },
     Key {
         name: "username",
@@ -136,6 +193,52 @@ pub(in crate::settings) const UPSTREAM: &[Key<Upstream>] = &[
                 makes no deltas says so, and whatever goes wrong with one, the whole layer is fetched instead.",
     },
 ];
+
+/// The keys of `[[upstream.tags]]`.
+pub(in crate::settings) const TAG_RULE: &[Key<TagRule>] = &[
+    Key {
+        name: "tags",
+        slot: Slot::Texts("tags or patterns", |r, text| {
+            r.tags.push(text.parse().map_err(|error| format!("{error}"))?);
+            Ok(())
+        }),
+        default: Default::Required("[\"v*\", \"*-rc*\"]"),
+        about: "Which tags it is about; `*` stands for anything.",
+    },
+    Key {
+        name: "max_age",
+        slot: Slot::Text("a time such as \"1h\"", |r, text| {
+            r.max_age = Some(age(text)?);
+            Ok(())
+        }),
+        default: Default::Unset { example: "\"1h\"", means: "they must be immutable" },
+        about: "As for the upstream, for these tags.",
+    },
+    Key {
+        name: "immutable",
+        slot: Slot::Flag(|r| &mut r.immutable),
+        default: Default::Value("false"),
+        about: "Whether these tags never move: once they are here, the upstream is not asked about them again.",
+    },
+];
+
+/// A name of this registry, without a port.
+fn own_host(text: &str) -> Result<String, String> {
+    match text.contains(':') {
+        true => Err("no port belongs here: the name counts on every port".to_owned()),
+        false => host(text),
+    }
+}
+
+fn stale(text: &str) -> Result<Stale, String> {
+    if text == "forever" { Ok(Stale::Forever) } else { age(text).map(Stale::For) }
+}
+
+/// A time that a tag may be old.
+fn age(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse().map_err(|error| format!("{error}"))?;
+    if span <= seconds(3650 * DAY) { Ok(span) } else { Err("at most 3650d".to_owned()) }
+}
 
 /// A host name or IPv4 address with or without a port, in small letters. It is also the beginning of names of
 /// repositories, with an underscore for the colon, and has to be possible there.
