@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use deltaport_testkit::http::{Client, Request};
-use deltaport_testkit::process::Launch;
+use deltaport_testkit::process::{Launch, Server};
 use deltaport_testkit::tls::Certificates;
 use rustix::process::Signal;
 
@@ -17,6 +17,18 @@ const SOON: Duration = Duration::from_secs(15);
 
 fn launch() -> Launch {
     Launch::new(env!("CARGO_BIN_EXE_deltaport"))
+}
+
+/// What it has written once its greeting is complete: it is ready a moment before that has been read.
+async fn greeting(server: &Server) -> String {
+    let begun = Instant::now();
+    loop {
+        let log = server.log();
+        if log.contains("Ctrl-C stops it.") || begun.elapsed() > SOON {
+            return log;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// What `serve` says with these arguments, which it must refuse.
@@ -30,10 +42,11 @@ fn refused(launch: &Launch, arguments: &[&str]) -> String {
 #[tokio::test]
 async fn it_says_where_it_listens_where_the_data_are_and_how_to_push() {
     let mut server = launch().start().await;
-    let (log, address) = (server.log(), server.address());
+    let (log, address) = (greeting(&server).await, server.address());
     for says in [
         &format!("is listening on http://{address}\n"),
         &format!("The data are in {}\n", server.launch().data().display()),
+        &format!("docker pull {address}/docker.io/library/alpine\n"),
         &format!("docker push {address}/debian\n"),
         &format!("podman push --tls-verify=false debian:stable-slim {address}/debian\n"),
         &format!(

@@ -252,8 +252,6 @@ async fn links_are_in_the_words_of_the_request() {
 async fn without_a_configuration_it_mirrors_the_public_registries_and_has_names_of_its_own() {
     let server = serve("").await;
     let client = server.client();
-    let address = server.address();
-    assert!(server.log().contains(&format!("docker pull {address}/docker.io/library/alpine\n")));
     let push = |name: &str| Request::post(&format!("/v2/{name}/blobs/uploads/"));
     for host in ["docker.io", "ghcr.io", "quay.io", "registry.k8s.io", "gcr.io", "public.ecr.aws"] {
         let refused = client.send(push(&format!("{host}/a/b"))).await;
@@ -267,6 +265,5 @@ async fn without_a_configuration_it_mirrors_the_public_registries_and_has_names_
     assert_eq!((unknown.status, code(&unknown).as_str()), (404, "NAME_UNKNOWN"));
 
     let server = serve("public_upstreams = false").await;
-    assert!(!server.log().contains("docker.io/library/alpine\n"));
     assert_eq!(server.client().send(push("docker.io/a/b")).await.status, 202);
 }
