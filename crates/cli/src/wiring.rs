@@ -86,6 +86,7 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
             scratch: settings.delta.scratch.0,
             jobs: count(settings.delta.jobs),
             maximum_layer: settings.delta.maximum_layer.0,
+            history: count(settings.delta.history),
         },
     };
     Ok(Registry::new(options, store, rules(settings)?))

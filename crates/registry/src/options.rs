@@ -116,10 +116,13 @@ pub struct Delta {
     pub jobs: usize,
     /// The largest layer, in bytes, that deltas are made from or to.
     pub maximum_layer: u64,
+    /// When a tag moves, from how many of the manifests that it pointed to before deltas are made ahead; at most 16 are
+    /// remembered, and with 0 none are made ahead.
+    pub history: usize,
 }
 
 impl Default for Delta {
     fn default() -> Self {
-        Self { memory: 1 << 30, scratch: 16 << 30, jobs: 1, maximum_layer: 4 << 30 }
+        Self { memory: 1 << 30, scratch: 16 << 30, jobs: 1, maximum_layer: 4 << 30, history: 3 }
     }
 }

@@ -64,10 +64,9 @@ impl Registry {
         let view = manifest::View::parse(&media_type, &bytes, depth)?;
         let required = required(&view, &self.options().validate);
         let subject = view.subject.as_ref().map(|subject| subject.digest);
-        let moved = self.before_move(repository, &tags).await?;
-        let stored = store::NewManifest { digest, bytes, view, tags, required };
+        let stored = store::NewManifest { digest, bytes, view, tags: tags.clone(), required };
         self.store().names().put_manifest(repository, stored).await?;
-        self.after_move(repository, moved, digest);
+        self.prepare_moved(repository, tags, digest);
         self.metrics().manifests_pushed.inc();
         Ok(PutManifest { digest, subject })
     }

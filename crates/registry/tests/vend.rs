@@ -17,12 +17,17 @@ use tempfile::TempDir;
 
 struct Hub {
     registry: Registry,
-    _home: TempDir,
+    store: Store,
+    home: TempDir,
 }
 
 impl Hub {
     async fn new() -> Self {
-        let home = tempfile::tempdir().unwrap();
+        Self::open(tempfile::tempdir().unwrap(), |_| ()).await
+    }
+
+    /// A hub over what is in a directory, with settings of its own.
+    async fn open(home: TempDir, settings: impl Fn(&mut Options)) -> Self {
         let store = Store::open(deltaport_store::Options {
             root: home.path().to_owned(),
             keep_free: 0,
@@ -35,8 +40,28 @@ impl Hub {
         .unwrap();
         let mut options = Options::default();
         options.delta.maximum_layer = 8 << 20;
-        let registry = Registry::new(options, store, Rules::new(Access::default()).unwrap());
-        Self { registry, _home: home }
+        settings(&mut options);
+        let registry = Registry::new(options, store.clone(), Rules::new(Access::default()).unwrap());
+        Self { registry, store, home }
+    }
+
+    /// Ends the hub in the middle of whatever it is doing, and begins anew over what it leaves.
+    async fn restart(self) -> Self {
+        self.store.close().await.unwrap();
+        let Self { registry, store, home } = self;
+        drop((registry, store));
+        Self::open(home, |_| ()).await
+    }
+
+    /// How many deltas to `target` are known, without asking for any.
+    async fn known(&self, name: &str, bases: &[Content], target: &Content) -> usize {
+        let (names, name) = (self.store.names(), repository(name));
+        let mut known = 0;
+        for base in bases {
+            let found = names.layer_delta(&name, &base.digest, &target.digest).await.unwrap();
+            known += usize::from(found.is_some());
+        }
+        known
     }
 
     async fn push_blob(&self, name: &str, blob: &Content) {
@@ -97,9 +122,10 @@ impl Hub {
         bytes
     }
 
-    /// Fails unless `name` reaches `expected`. A delta can be asked for a moment before it is counted.
+    /// Fails unless `name` reaches `expected` within two minutes, which a busy machine may need. A delta can be asked for
+    /// a moment before it is counted.
     async fn counts(&self, name: &str, expected: u64) {
-        for _ in 0..1000 {
+        for _ in 0..6000 {
             if self.count(name) == expected {
                 return;
             }
@@ -245,4 +271,78 @@ async fn when_a_tag_moves_its_deltas_are_made_ahead() {
     .await;
     hub.counts("deltas_made", 2).await;
     assert!(matches!(hub.ask("app", &new_arm, &[&old_arm]).await, DeltaAnswer::Ready { .. }));
+}
+
+/// Layers that are versions of each other: two of 30 files are others than in the one before.
+fn versions(seed: u64, count: usize) -> Vec<Content> {
+    let (mut files, others) = (sample::files(seed, 30, 1_000), sample::files(seed + 1, 30, 1_000));
+    let mut version = |n: usize| {
+        let changed = if n == 0 { 0..0 } else { 2 * n..2 * n + 2 };
+        files[changed.clone()].clone_from_slice(&others[changed]);
+        sample::layer_of(&files)
+    };
+    (0..count).map(&mut version).collect()
+}
+
+#[tokio::test]
+async fn deltas_are_made_from_the_last_manifests_of_a_tag() {
+    for history in [0_usize, 3] {
+        let hub = Hub::open(tempfile::tempdir().unwrap(), |options| options.delta.history = history).await;
+        let (kept, versions) = (sample::layer(100, 20_000), versions(41, 5));
+        let mut made = 0;
+        for (n, version) in versions.iter().enumerate() {
+            hub.push("app", "latest", &Image::of("amd64", vec![kept.clone(), version.clone()])).await;
+            made += n.min(history) as u64;
+            hub.counts("deltas_made", made).await;
+        }
+        let newest = &versions[4];
+        for (age, base) in versions[..4].iter().rev().enumerate() {
+            let ready = matches!(hub.ask("app", newest, &[base]).await, DeltaAnswer::Ready { .. });
+            assert_eq!(ready, age < history, "{age} of {history}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_gone_leaves_its_place_to_an_older_one() {
+    let hub = Hub::open(tempfile::tempdir().unwrap(), |options| options.delta.history = 2).await;
+    let versions = versions(61, 4);
+    let images: Vec<Image> = versions.iter().map(|layer| Image::of("amd64", vec![layer.clone()])).collect();
+    for image in &images[..3] {
+        hub.push("app", "latest", image).await;
+    }
+    hub.counts("deltas_made", 3).await;
+    let gone = images[1].manifest.digest.to_string().parse().unwrap();
+    hub.registry.delete_manifest(&repository("app"), &gone).await.unwrap();
+    hub.push("app", "latest", &images[3]).await;
+    hub.counts("deltas_made", 5).await;
+    for base in [&versions[0], &versions[2]] {
+        assert!(matches!(hub.ask("app", &versions[3], &[base]).await, DeltaAnswer::Ready { .. }));
+    }
+}
+
+#[tokio::test]
+async fn what_was_to_be_made_is_made_after_a_restart() {
+    let hub = Hub::new().await;
+    let versions = versions(51, 5);
+    let (target, bases) = versions.split_last().unwrap();
+    hub.push_layers("app", &versions.iter().collect::<Vec<_>>()).await;
+    for base in bases {
+        assert!(matches!(hub.ask("app", target, &[base]).await, DeltaAnswer::Pending(_)));
+    }
+    let hub = hub.restart().await;
+    let before = hub.known("app", bases, target).await;
+    assert!(before < bases.len(), "they are made one after the other");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(hub.known("app", bases, target).await, before, "nothing begins by itself");
+    // Nobody asks again.
+    hub.registry.resume();
+    while hub.known("app", bases, target).await < bases.len() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(hub.count("deltas_failed"), 0);
+    let hub = hub.restart().await;
+    hub.registry.resume();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(hub.count("deltas_made"), 0, "nothing is left to do");
 }

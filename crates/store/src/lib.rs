@@ -40,7 +40,7 @@ pub use collect::Collected;
 pub use error::{Error, Result};
 pub use faults::Faults;
 pub use fsck::{Code, Finding, FsckOptions, Progress, Report, Severity, fsck};
-pub use names::{LayerDelta, Manifest, Names, NewManifest, Page, Referenced};
+pub use names::{ClaimLimits, DeltaJob, LayerDelta, Manifest, Names, NewManifest, Page, Referenced};
 pub use rebuild::{Rebuilt, rebuild};
 pub use staging::Staging;
 pub use uploads::{Appender, Uploads};

@@ -18,7 +18,7 @@ use crate::disk::{self, ProcessLock, Space};
 use crate::error::Result;
 use crate::layout::{Layout, is_upload_id};
 use crate::names::database::Database;
-use crate::names::{milliseconds, review, sessions};
+use crate::names::{jobs, milliseconds, review, sessions};
 
 /// Opens the store of `options`. Blocks.
 pub(crate) fn open(options: Options, runtime: Handle) -> Result<Arc<Core>> {
@@ -49,7 +49,7 @@ pub(crate) fn open(options: Options, runtime: Handle) -> Result<Arc<Core>> {
 }
 
 /// Finishes or discards what a crash left: bytes that were never proven go, and blobs that may have no row are given
-/// to the collector.
+/// to the collector. Jobs that were being worked on are free again.
 fn recover(layout: &Layout, connection: &Connection) -> Result<()> {
     let (markers, staged): (Vec<_>, Vec<_>) = files(layout.staging())?
         .into_iter()
@@ -79,7 +79,7 @@ fn recover(layout: &Layout, connection: &Connection) -> Result<()> {
         }
     }
     disk::remove_if_there(&layout.new_journal())?;
-    Ok(())
+    jobs::release_all(connection)
 }
 
 /// The entries of a directory.

@@ -1,7 +1,8 @@
 //! Making the database again from the blobs and the journal.
 //!
 //! Names come from the journal, what they refer to from the bytes of the manifests, sizes from the files. Uploads in
-//! progress are lost, and so is when something was last linked or tagged a second time; nothing else is.
+//! progress and jobs for deltas are lost, and so is when something was last linked or tagged a second time; nothing
+//! else is.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,14 +10,14 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use deltaport_oci::manifest::{Limits, View};
-use deltaport_oci::{Digest, RepositoryName};
+use deltaport_oci::{Digest, RepositoryName, Tag};
 use rusqlite::Connection;
 
 use crate::disk::{self, ProcessLock};
 use crate::error::{Error, Result};
 use crate::journal::{self, Item};
 use crate::layout::Layout;
-use crate::names::replay::Replay;
+use crate::names::replay::{Pointed, Replay};
 use crate::names::{self, LayerDelta, NewManifest, Tx, database, milliseconds, schema};
 use crate::open::files;
 
@@ -139,15 +140,8 @@ impl Filling<'_> {
         for ((repository, digest), (media_type, at, _)) in manifests {
             self.manifest(&repository, digest, &media_type, at)?;
         }
-        for ((repository, tag), (digest, at)) in replay.tags {
-            let mut tx = Tx::unlogged(self.connection, at);
-            let id = names::repositories::find(self.connection, &repository)?.unwrap_or(0);
-            if names::manifests::exists(self.connection, id, &digest)? {
-                names::tags::put(&mut tx, &repository, id, &tag, &digest)?;
-                self.rebuilt.tags += 1;
-            } else {
-                self.lose(format!("{repository}:{tag} pointed at {digest}, which is not here"));
-            }
+        for ((repository, tag), pointed) in replay.tags {
+            self.tag(&repository, &tag, &pointed)?;
         }
         for ((repository, base, target), (digest, at)) in replay.deltas {
             let delta = digest.map_or(LayerDelta::NotWorthIt, LayerDelta::Blob);
@@ -229,6 +223,22 @@ impl Filling<'_> {
         let manifest = NewManifest { digest, bytes, view, tags: Vec::new(), required: Vec::new() };
         names::manifests::put(&mut Tx::unlogged(self.connection, at), repository, &manifest)?;
         self.rebuilt.manifests += 1;
+        Ok(())
+    }
+
+    fn tag(&mut self, repository: &RepositoryName, tag: &Tag, pointed: &Pointed) -> Result<()> {
+        let mut tx = Tx::unlogged(self.connection, pointed.at);
+        let (id, digest) =
+            (names::repositories::find(self.connection, repository)?.unwrap_or(0), &pointed.digest);
+        if !names::manifests::exists(self.connection, id, digest)? {
+            self.lose(format!("{repository}:{tag} pointed at {digest}, which is not here"));
+            return Ok(());
+        }
+        names::tags::put(&mut tx, repository, id, tag, digest)?;
+        for (old, until) in &pointed.past {
+            names::past::insert(&tx, id, tag, old, *until)?;
+        }
+        self.rebuilt.tags += 1;
         Ok(())
     }
 

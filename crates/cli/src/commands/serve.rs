@@ -56,6 +56,7 @@ async fn serve(args: &Serve, settings: &Settings, output: &mut Output) -> anyhow
         let (registry, stop) = (registry.clone(), stop.clone());
         async move { registry.collect(stop).await }
     });
+    registry.resume();
     reload_on_hangup(args.clone(), settings, registry)?;
     let drained = server.run(stop).await;
     collector.await.context("the collector failed")?;

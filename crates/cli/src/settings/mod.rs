@@ -348,6 +348,8 @@ pub struct Delta {
     pub jobs: u64,
     /// The largest layer that deltas are made from or to.
     pub maximum_layer: Size,
+    /// From how many past manifests of a tag that moves deltas are made ahead.
+    pub history: u64,
 }
 
 impl Serialize for Validate {

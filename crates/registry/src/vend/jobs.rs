@@ -1,58 +1,78 @@
 //! Making deltas in the background, a few at a time.
+//!
+//! What is to be made stands on a list in the store, so that a restart forgets nothing. A few workers take up one job
+//! after the other, and are there only while there is something to do.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use deltaport_delta as delta;
 use deltaport_oci::{Digest, RepositoryName};
 use deltaport_store as store;
-use deltaport_store::LayerDelta;
-use tokio::sync::Semaphore;
+use deltaport_store::{ClaimLimits, DeltaJob, LayerDelta};
 
-use crate::flight::{Flight, SingleFlight};
 use crate::{Delta, Registry, files};
 
-/// How many deltas may be in the making or waiting for their turn.
-const QUEUE: usize = 256;
+/// How many deltas that somebody waits for may stand on the list.
+const MAX_WAITED: usize = 256;
+/// How many that are made ahead may.
+pub(super) const MAX_AHEAD: usize = 4096;
 /// How many failures are remembered; all are forgotten when there are more.
 const MAX_FAILED: usize = 1024;
+/// How often a delta is begun that never comes to an end.
+const MAX_ATTEMPTS: u32 = 3;
+/// How long a job rests that the disk or the database made fail.
+const PAUSE: Duration = Duration::from_secs(60);
 /// How many bytes of a delta are handed to the store at once.
 const CHUNK: usize = 256 << 10;
-
-/// A repository, a base and a target.
-type Pair = (RepositoryName, Digest, Digest);
 
 /// The deltas that are being made.
 #[derive(Debug)]
 pub(crate) struct Jobs {
-    running: SingleFlight<Pair, ()>,
-    making: Arc<Semaphore>,
-    /// How many deltas are being made at this moment, by repository and target.
-    seats: Mutex<HashMap<(RepositoryName, Digest), usize>>,
+    workers: Workers,
     /// What could not be made, so that nobody has it tried over and over.
-    failed: Mutex<HashSet<Pair>>,
+    failed: Mutex<HashSet<(RepositoryName, Digest, Digest)>>,
 }
 
-/// A place among the deltas that are being made to one target; given back when it is dropped.
-struct Seat<'a> {
-    jobs: &'a Jobs,
-    key: (RepositoryName, Digest),
-    /// How many seats were taken before.
-    others: usize,
+/// How many work on the list. Nobody goes home while there may be something on it.
+#[derive(Debug)]
+struct Workers {
+    most: usize,
+    state: Mutex<Working>,
 }
 
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        let mut seats = self.jobs.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(taken) = seats.get_mut(&self.key) {
-            *taken -= 1;
-            if *taken == 0 {
-                seats.remove(&self.key);
-            }
-        }
+#[derive(Debug, Default)]
+struct Working {
+    count: usize,
+    /// Something was put on the list that no worker may have seen.
+    more: bool,
+}
+
+impl Workers {
+    fn lock(&self) -> MutexGuard<'_, Working> {
+        // Nothing under this lock can stop half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that there is something on the list; whether one more worker has to begin.
+    fn call(&self) -> bool {
+        let mut working = self.lock();
+        let begins = working.count < self.most;
+        working.more |= !begins;
+        working.count += usize::from(begins);
+        begins
+    }
+
+    /// Whether a worker that found the list empty may end. Otherwise it has to look again.
+    fn may_end(&self) -> bool {
+        let mut working = self.lock();
+        let ends = !std::mem::take(&mut working.more);
+        working.count -= usize::from(ends);
+        ends
     }
 }
 
@@ -61,8 +81,6 @@ impl Drop for Seat<'_> {
 enum Failure {
     #[error("a layer is gone")]
     Gone,
-    #[error("enough deltas to the layer are kept")]
-    Enough,
     #[error(transparent)]
     Delta(#[from] delta::Error),
     #[error(transparent)]
@@ -75,111 +93,166 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl Failure {
+    /// Whether the same work may succeed later.
+    fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Delta(delta::Error::Io(_)) | Self::Store(store::Error::Io(_) | store::Error::NoSpace)
+        )
+    }
+
+    /// Whether there is nothing to be made any more, which is nobody's fault.
+    fn is_moot(&self) -> bool {
+        matches!(self, Self::Gone | Self::Store(store::Error::Missing(_)))
+    }
+}
+
 impl Jobs {
     pub(crate) fn new(options: &Delta) -> Self {
-        Self {
-            running: SingleFlight::new(QUEUE),
-            making: Arc::new(Semaphore::new(options.jobs.max(1))),
-            seats: Mutex::default(),
-            failed: Mutex::default(),
-        }
+        let workers = Workers { most: options.jobs.max(1), state: Mutex::default() };
+        Self { workers, failed: Mutex::default() }
     }
 
-    /// Takes a seat among those that make a delta to `target`.
-    fn sit(&self, repository: &RepositoryName, target: &Digest) -> Seat<'_> {
-        let key = (repository.clone(), *target);
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = seats.entry(key.clone()).or_insert(0);
-        *taken += 1;
-        Seat { jobs: self, others: *taken - 1, key }
+    fn lock_failed(&self) -> MutexGuard<'_, HashSet<(RepositoryName, Digest, Digest)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn has_failed(&self, pair: &Pair) -> bool {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).contains(pair)
+    fn has_failed(&self, job: &DeltaJob) -> bool {
+        self.lock_failed().contains(&(job.repository.clone(), job.base, job.target))
     }
 
-    fn remember_failure(&self, pair: Pair) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+    fn remember_failure(&self, job: &DeltaJob) {
+        let mut failed = self.lock_failed();
         if failed.len() >= MAX_FAILED {
             failed.clear();
         }
-        failed.insert(pair);
+        failed.insert((job.repository.clone(), job.base, job.target));
     }
 }
 
 impl Registry {
-    /// Has a delta made in the background, unless that is happening already; `false` when it will not be made, because
-    /// it has failed before or too many are waiting.
-    pub(super) fn make_delta(
+    /// Takes up the deltas that were to be made when the process ended. Must be called within a tokio runtime.
+    pub fn resume(&self) {
+        for _ in 0..self.0.deltas.workers.most {
+            self.call_worker();
+        }
+    }
+
+    /// Has a delta made that somebody waits for; `false` when it will not be made, because it has failed before or too
+    /// many are waiting.
+    pub(super) async fn make_now(
         &self,
         repository: &RepositoryName,
         base: &Digest,
         target: &Digest,
-        profile: delta::Profile,
-    ) -> bool {
-        let pair = (repository.clone(), *base, *target);
-        if self.0.deltas.has_failed(&pair) {
-            return false;
+    ) -> Result<bool, store::Error> {
+        let job = DeltaJob { repository: repository.clone(), base: *base, target: *target, waited: true };
+        if self.0.deltas.has_failed(&job) {
+            return Ok(false);
         }
-        match self.0.deltas.running.join(pair.clone(), || ()) {
-            Flight::Full => false,
-            Flight::Joined(()) => true,
-            Flight::Started((), guard) => {
-                let registry = self.clone();
-                tokio::spawn(async move {
-                    registry.run_job(pair, profile).await;
-                    drop(guard);
-                });
-                true
+        let made = self.store().names().put_delta_jobs(vec![job], MAX_WAITED).await?;
+        self.call_worker();
+        Ok(made == [true])
+    }
+
+    /// Has deltas made that nobody waits for yet; those for which there is no room are left out.
+    pub(super) async fn make_ahead(&self, mut jobs: Vec<DeltaJob>) -> Result<(), store::Error> {
+        jobs.retain(|job| !self.0.deltas.has_failed(job));
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let made = self.store().names().put_delta_jobs(jobs, MAX_AHEAD).await?;
+        let left_out = made.iter().filter(|made| !**made).count();
+        if left_out > 0 {
+            tracing::info!(left_out, "there is no room for more deltas that are to be made ahead");
+        }
+        self.resume();
+        Ok(())
+    }
+
+    fn call_worker(&self) {
+        if self.0.deltas.workers.call() {
+            tokio::spawn(self.clone().work());
+        }
+    }
+
+    /// Makes what stands on the list until nothing does.
+    async fn work(self) {
+        let limits = ClaimLimits { kept: super::MAX_KEPT, attempts: MAX_ATTEMPTS };
+        loop {
+            match self.store().names().claim_delta_job(limits).await {
+                Ok(Some(job)) => self.run_job(job).await,
+                Ok(None) => {
+                    if self.0.deltas.workers.may_end() {
+                        return;
+                    }
+                }
+                // When the store is closed there will be no more. Otherwise the next who asks begins anew.
+                Err(error) => {
+                    tracing::debug!(%error, "no more deltas are made for now");
+                    while !self.0.deltas.workers.may_end() {}
+                    return;
+                }
             }
         }
     }
 
-    async fn run_job(&self, pair: Pair, profile: delta::Profile) {
-        let Ok(_permit) = Arc::clone(&self.0.deltas.making).acquire_owned().await else { return };
-        let (repository, base, target) = &pair;
-        match self.make_and_keep(repository, base, target, profile).await {
+    async fn run_job(&self, job: DeltaJob) {
+        let DeltaJob { repository, base, target, .. } = &job;
+        match self.make_and_keep(&job).await {
             Ok(None) => tracing::debug!(%repository, %base, %target, "a delta was there already"),
             Ok(Some(LayerDelta::Blob(digest))) => {
                 tracing::info!(%repository, %base, %target, %digest, "a delta was made");
                 self.metrics().deltas_made.inc();
+                return;
             }
             Ok(Some(LayerDelta::NotWorthIt)) => {
                 tracing::debug!(%repository, %base, %target, "a delta is not worth it");
                 self.metrics().deltas_not_worth_it.inc();
+                return;
             }
-            // Not remembered, as it may pass; nor counted, as nothing was tried.
-            Err(Failure::Enough) => tracing::debug!(%repository, %base, %target, "enough deltas are kept"),
+            Err(error) if error.is_moot() => {
+                tracing::debug!(%repository, %base, %target, %error, "a delta is not made");
+            }
             Err(error) => {
                 tracing::warn!(%repository, %base, %target, %error, "a delta was not made");
                 self.metrics().deltas_failed.inc();
-                self.0.deltas.remember_failure(pair);
+                if error.may_pass() {
+                    return self.try_again(job);
+                }
+                self.0.deltas.remember_failure(&job);
             }
+        }
+        if let Err(error) = self.store().names().end_delta_job(&job).await {
+            tracing::debug!(%error, "a job is left over; the next start takes it up");
         }
     }
 
-    async fn make_and_keep(
-        &self,
-        repository: &RepositoryName,
-        base: &Digest,
-        target: &Digest,
-        profile: delta::Profile,
-    ) -> Result<Option<LayerDelta>, Failure> {
+    /// Gives a job back after a while.
+    fn try_again(&self, job: DeltaJob) {
+        let registry = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(PAUSE).await;
+            match registry.store().names().release_delta_job(&job).await {
+                Ok(()) => registry.call_worker(),
+                Err(error) => tracing::debug!(%error, "a job is left over; the next start takes it up"),
+            }
+        });
+    }
+
+    /// Makes a delta, and with the last write of its name ends the job; `None` when it was there already.
+    async fn make_and_keep(&self, job: &DeltaJob) -> Result<Option<LayerDelta>, Failure> {
+        let DeltaJob { repository, base, target, waited } = job;
         let names = self.store().names();
         // Whoever asked may have looked just before another job for the same pair ended.
         if names.layer_delta(repository, base, target).await?.is_some() {
             return Ok(None);
         }
-        // Jobs that were begun before there were enough may have waited until now. Those that are at work on the same
-        // target count as if they had succeeded; the seat is taken before the database is asked, so that none is missed.
-        let seat = self.0.deltas.sit(repository, target);
-        if self.keeps_enough(repository, target, seat.others).await? {
-            return Err(Failure::Enough);
-        }
         let (base_file, target_file) = (self.open(base).await?, self.open(target).await?);
         let options = delta::Options {
             algorithm: target.algorithm(),
-            profile,
+            profile: if *waited { delta::Profile::Fast } else { delta::Profile::Best },
             memory: self.options().delta.memory,
             ..delta::Options::default()
         };
@@ -188,7 +261,9 @@ impl Registry {
             let (mut base, mut target) = ([files::reader(base_file)], files::reader(target_file));
             delta::create(&mut base, &mut target, || scratch.file(), &options, |_| ())
         });
-        let known = match made.await.map_err(io::Error::other)? {
+        // A panic of the engine would come again, with the same layers.
+        let made = made.await.map_err(|error| store::Error::Corrupt(error.to_string()))?;
+        let known = match made {
             Ok(made) if made.header.target.digest != *target || made.header.bases[0].blob.digest != *base => {
                 return Err(store::Error::Corrupt(format!("{base} or {target} is not what it was")).into());
             }
@@ -214,5 +289,20 @@ impl Registry {
         }
         self.store().commit(staging, &digest, repository).await?;
         Ok(digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_goes_home_while_there_may_be_work() {
+        let workers = Workers { most: 2, state: Mutex::default() };
+        assert!(workers.call() && workers.call(), "the first two begin");
+        assert!(!workers.call(), "there are enough");
+        assert!(!workers.may_end(), "something came while both were at work");
+        assert!(workers.may_end() && workers.may_end());
+        assert!(workers.call(), "and the next begins anew");
     }
 }

@@ -8,7 +8,6 @@ mod moved;
 
 use std::time::Duration;
 
-use deltaport_delta::Profile;
 use deltaport_oci::{Digest, RepositoryName};
 use deltaport_store::LayerDelta;
 
@@ -20,7 +19,8 @@ pub(crate) use jobs::Jobs;
 const MAX_BASES: usize = 16;
 /// A base that is this many times larger or smaller than the layer has little in common with it.
 const MAX_RATIO: u64 = 8;
-/// How many deltas to one layer a repository keeps. No more are made, until some go with their bases.
+/// How many deltas to one layer a repository keeps, those that are being made included. No more are made, until some go
+/// with their bases.
 const MAX_KEPT: usize = 16;
 /// When to ask again for a delta that is being made.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -67,15 +67,15 @@ impl Registry {
             }
         }
         let Some(base) = promising else { return Ok(DeltaAnswer::None) };
-        if self.keeps_enough(repository, to, 0).await? {
+        if names.layer_deltas_kept(repository, to).await? >= MAX_KEPT {
             // The last that there was room for may be this one, made since it was looked for.
             return Ok(match names.layer_delta(repository, &base, to).await? {
                 Some(LayerDelta::Blob(delta)) => self.offer(repository, delta).await?,
                 Some(LayerDelta::NotWorthIt) | None => DeltaAnswer::None,
             });
         }
-        let started = self.make_delta(repository, &base, to, Profile::Fast);
-        Ok(if started { DeltaAnswer::Pending(ASK_AGAIN) } else { DeltaAnswer::None })
+        let coming = self.make_now(repository, &base, to).await?;
+        Ok(if coming { DeltaAnswer::Pending(ASK_AGAIN) } else { DeltaAnswer::None })
     }
 
     /// Offers a delta that is here. One that has been collected in the meantime is none.
@@ -92,16 +92,6 @@ impl Registry {
             return Ok(None);
         }
         Ok(names.blob(repository, digest).await?)
-    }
-
-    /// Whether no more deltas to `target` are made, when `coming` are being made.
-    async fn keeps_enough(
-        &self,
-        repository: &RepositoryName,
-        target: &Digest,
-        coming: usize,
-    ) -> Result<bool, deltaport_store::Error> {
-        Ok(self.store().names().layer_deltas_kept(repository, target).await? + coming >= MAX_KEPT)
     }
 
     /// Whether layers of these sizes, in bytes, may have a delta worth making.

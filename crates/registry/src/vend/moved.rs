@@ -1,69 +1,98 @@
 //! When a tag moves, sites that hold its old layers will want the new ones. The deltas are made before they ask.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 
-use deltaport_delta::Profile;
 use deltaport_oci::manifest::{Limits, View};
 use deltaport_oci::{Descriptor, Digest, Reference, RepositoryName, Tag};
+use deltaport_store::DeltaJob;
 
-use crate::{Manifest, Registry, Result};
+use super::MAX_KEPT;
+use super::jobs::MAX_AHEAD;
+use crate::{Registry, Result};
 
 /// How many children of an index are compared.
 const MAX_CHILDREN: usize = 32;
 
-/// What tags pointed to before a push.
-#[derive(Debug)]
-pub(crate) struct Moved {
-    before: Vec<Arc<Manifest>>,
+/// Which deltas are to be made, in the order in which they are, each once.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Base and target.
+    pairs: Vec<(Digest, Digest)>,
+    seen: HashSet<(Digest, Digest)>,
+}
+
+impl Plan {
+    /// Adds a pair, unless enough bases of its target are planned already.
+    fn add(&mut self, base: Digest, target: Digest) {
+        let bases = self.pairs.iter().filter(|(_, other)| *other == target).count();
+        if bases < MAX_KEPT && self.pairs.len() < MAX_AHEAD && self.seen.insert((base, target)) {
+            self.pairs.push((base, target));
+        }
+    }
 }
 
 impl Registry {
-    /// Notes what `tags` point to, before they move.
-    pub(crate) async fn before_move(&self, repository: &RepositoryName, tags: &[Tag]) -> Result<Moved> {
-        let mut before = Vec::<Arc<Manifest>>::new();
-        for tag in tags {
-            let found = self.store().names().manifest(repository, &Reference::Tag(tag.clone())).await?;
-            before.extend(found.filter(|found| before.iter().all(|other| other.digest != found.digest)));
-        }
-        Ok(Moved { before })
-    }
-
-    /// Has deltas made from the layers that tags pointed to, to those of `digest`, where they point now.
-    pub(crate) fn after_move(&self, repository: &RepositoryName, moved: Moved, digest: Digest) {
-        let before: Vec<_> = moved.before.into_iter().filter(|old| old.digest != digest).collect();
-        if before.is_empty() {
+    /// Has deltas made from the layers of what `tags` pointed to before, as far back as
+    /// [`Delta::history`](crate::Delta::history) goes, to those of `digest`, where they point now.
+    pub(crate) fn prepare_moved(&self, repository: &RepositoryName, tags: Vec<Tag>, digest: Digest) {
+        let history = self.options().delta.history;
+        if tags.is_empty() || history == 0 {
             return;
         }
         let (registry, repository) = (self.clone(), repository.clone());
         tokio::spawn(async move {
-            for old in before {
-                if let Err(error) = registry.prepare(&repository, &old, &digest).await {
-                    tracing::warn!(%repository, %digest, %error, "deltas for a moved tag are not made ahead");
-                }
+            if let Err(error) = registry.prepare(&repository, &tags, &digest, history).await {
+                tracing::warn!(%repository, %digest, %error, "deltas for a moved tag are not made ahead");
             }
         });
     }
 
-    async fn prepare(&self, repository: &RepositoryName, old: &Manifest, new: &Digest) -> Result<()> {
-        let Some(new) = self.view(repository, new).await? else { return Ok(()) };
-        let Ok(old) = View::parse(&old.media_type, &old.bytes, Limits::DEFAULT) else { return Ok(()) };
-        for (old, new) in same_platforms(&old, &new) {
-            let (old, new) = (self.view(repository, &old).await?, self.view(repository, &new).await?);
-            if let (Some(old), Some(new)) = (old, new) {
-                self.prepare_image(repository, &old, &new).await?;
+    async fn prepare(
+        &self,
+        repository: &RepositoryName,
+        tags: &[Tag],
+        digest: &Digest,
+        history: usize,
+    ) -> Result<()> {
+        let mut old = Vec::new();
+        for tag in tags {
+            let past = self.store().names().tag_past(repository, tag, history).await?;
+            old.extend(past.into_iter().filter(|past| past != digest));
+        }
+        let mut seen = HashSet::new();
+        old.retain(|past| seen.insert(*past));
+        let Some(new) = (if old.is_empty() { None } else { self.view(repository, digest).await? }) else {
+            return Ok(());
+        };
+        let mut plan = Plan::default();
+        for old in &old {
+            let Some(old) = self.view(repository, old).await? else { continue };
+            self.plan_image(repository, &old, &new, &mut plan).await?;
+            for (old, new) in same_platforms(&old, &new) {
+                let (old, new) = (self.view(repository, &old).await?, self.view(repository, &new).await?);
+                if let (Some(old), Some(new)) = (old, new) {
+                    self.plan_image(repository, &old, &new, &mut plan).await?;
+                }
             }
         }
-        self.prepare_image(repository, &old, &new).await
+        let job = |(base, target)| DeltaJob { repository: repository.clone(), base, target, waited: false };
+        Ok(self.make_ahead(plan.pairs.into_iter().map(job).collect()).await?)
     }
 
-    async fn prepare_image(&self, repository: &RepositoryName, old: &View, new: &View) -> Result<()> {
+    async fn plan_image(
+        &self,
+        repository: &RepositoryName,
+        old: &View,
+        new: &View,
+        plan: &mut Plan,
+    ) -> Result<()> {
         let names = self.store().names();
         for (base, target) in layer_pairs(old, new) {
             let held = [names.blob(repository, &base).await?, names.blob(repository, &target).await?];
             if let [Some(base_size), Some(target_size)] = held
                 && self.is_promising(base_size, target_size)
             {
-                self.make_delta(repository, &base, &target, Profile::Best);
+                plan.add(base, target);
             }
         }
         Ok(())
@@ -127,6 +156,20 @@ mod tests {
         );
         assert_eq!(layer_pairs(&old, &old), []);
         assert_eq!(layer_pairs(&view(&[]), &new), []);
+    }
+
+    #[test]
+    fn a_plan_has_each_pair_once_and_few_bases() {
+        let digest = |n: usize| Digest::sha256(&n.to_le_bytes());
+        let mut plan = Plan::default();
+        for n in [1, 2, 1, 2] {
+            plan.add(digest(n), digest(0));
+        }
+        assert_eq!(plan.pairs, [(digest(1), digest(0)), (digest(2), digest(0))]);
+        (3..100).for_each(|n| plan.add(digest(n), digest(0)));
+        assert_eq!(plan.pairs.len(), MAX_KEPT);
+        plan.add(digest(0), digest(1));
+        assert_eq!(plan.pairs.len(), MAX_KEPT + 1, "another target");
     }
 
     #[test]

@@ -135,6 +135,8 @@ codes! {
     DatabaseDamaged = "database-damaged", Error;
     /// A delta is remembered between layers that are not both there.
     DeltaDangling = "delta-dangling", Warning;
+    /// A delta is to be made between layers that are not both there.
+    DeltaJobDangling = "delta-job-dangling", Warning;
     /// The journal has lines that do not read.
     JournalDamaged = "journal-damaged", Warning;
     /// The journal does not say what the database says.
@@ -143,6 +145,8 @@ codes! {
     LinkDangling = "link-dangling", Error;
     /// The bytes in a manifest's row are not those of its digest.
     ManifestCorrupt = "manifest-corrupt", Error;
+    /// It is remembered where a tag pointed that is gone.
+    PastDangling = "past-dangling", Warning;
     /// The rows of what a manifest refers to are not what its bytes say.
     ReferencesWrong = "references-wrong", Warning;
     /// A row says of something that a manifest refers to that it is here when it is not, or the other way round.

@@ -31,7 +31,9 @@ impl Check<'_> {
         self.manifests()?;
         self.presence()?;
         self.tags()?;
+        self.past()?;
         self.deltas()?;
+        self.jobs()?;
         self.queue()?;
         self.repositories()
     }
@@ -179,6 +181,35 @@ impl Check<'_> {
         for (name, tag, digest) in dangling {
             let repaired = self.mend(|mend| mend.delete_tag(&name, &tag))?;
             self.find(Code::TagDangling, format!("{name}:{tag}"), format!("points at {digest}"), repaired);
+        }
+        Ok(())
+    }
+
+    fn past(&mut self) -> Result<()> {
+        let dangling: Vec<(i64, String, String)> = self.rows_of(
+            "SELECT repository, tag, digest FROM tag_past
+             WHERE NOT EXISTS (SELECT 1 FROM tag
+                 WHERE tag.repository = tag_past.repository AND tag.name = tag_past.tag)",
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )?;
+        for (repository, tag, digest) in dangling {
+            let repaired = self.mend(|mend| mend.forget_past(repository, &tag))?;
+            self.find(Code::PastDangling, tag, format!("pointed at {digest}, and is gone"), repaired);
+        }
+        Ok(())
+    }
+
+    fn jobs(&mut self) -> Result<()> {
+        let dangling: Vec<(i64, String, String)> = self.rows_of(
+            "SELECT id, base, target FROM delta_job
+             WHERE EXISTS (SELECT 1 FROM (SELECT base AS digest UNION SELECT target) AS needed
+                 WHERE NOT EXISTS (SELECT 1 FROM repository_blob AS held
+                     WHERE held.repository = delta_job.repository AND held.digest = needed.digest))",
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )?;
+        for (id, base, target) in dangling {
+            let repaired = self.mend(|mend| mend.drop_job(id))?;
+            self.find(Code::DeltaJobDangling, id, format!("from {base} to {target}"), repaired);
         }
         Ok(())
     }

@@ -150,6 +150,18 @@ impl Mend<'_> {
         names::deltas::delete(&mut self.tx, repository, base, target)
     }
 
+    pub(super) fn forget_past(&mut self, repository: i64, tag: &str) -> Result<()> {
+        self.tx
+            .connection
+            .execute("DELETE FROM tag_past WHERE repository = ?1 AND tag = ?2", params![repository, tag])?;
+        Ok(())
+    }
+
+    pub(super) fn drop_job(&mut self, id: i64) -> Result<()> {
+        self.tx.connection.execute("DELETE FROM delta_job WHERE id = ?1", [id])?;
+        Ok(())
+    }
+
     /// Writes what a manifest refers to, and is, again.
     pub(super) fn rewrite_references(&mut self, repository: i64, id: i64, view: &View) -> Result<()> {
         self.tx.connection.execute(

@@ -38,7 +38,8 @@ pub(crate) fn kept(connection: &Connection, repository: &RepositoryName, target:
     Ok(usize::try_from(kept).unwrap_or(usize::MAX))
 }
 
-/// Remembers a delta. Fails with [`Error::Missing`] when the repository does not hold both layers and the delta.
+/// Remembers a delta; there is nothing left to do for a job that was to make it. Fails with [`Error::Missing`] when the
+/// repository does not hold both layers and the delta.
 pub(crate) fn put(
     tx: &mut Tx<'_>,
     repository: &RepositoryName,
@@ -75,6 +76,7 @@ pub(crate) fn put(
             digest.map(|digest| digest.to_string()),
             tx.now
         ])?;
+    super::jobs::end(tx, repository, base, target)?;
     tx.log(&Change::Delta { repository: repository.clone(), base: *base, target: *target, digest })
 }
 

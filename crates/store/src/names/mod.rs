@@ -7,7 +7,9 @@ pub(crate) mod blobs;
 pub(crate) mod cache;
 pub(crate) mod database;
 pub(crate) mod deltas;
+pub(crate) mod jobs;
 pub(crate) mod manifests;
+pub(crate) mod past;
 pub(crate) mod referrers;
 pub(crate) mod replay;
 pub(crate) mod repositories;
@@ -30,6 +32,7 @@ use crate::error::{Error, Result};
 
 pub use blobs::Referenced;
 pub(crate) use cache::Stale;
+pub use jobs::{ClaimLimits, DeltaJob};
 pub(crate) use writer::{Tx, milliseconds};
 
 /// A manifest as stored.
@@ -154,6 +157,18 @@ impl Names {
         self.core.database.read(move |names| tags::list(names, &repository, &last, limit)).await
     }
 
+    /// The manifests that a tag pointed at before, as far as they are still here, the most recent first; at most `limit`,
+    /// and never more than 16.
+    pub async fn tag_past(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        limit: usize,
+    ) -> Result<Vec<Digest>> {
+        let (repository, tag) = (repository.clone(), tag.clone());
+        self.core.database.read(move |names| past::list(names, &repository, &tag, limit)).await
+    }
+
     /// The repositories in byte order, behind `last`.
     pub async fn repositories(&self, last: Option<&str>, limit: usize) -> Result<Page<RepositoryName>> {
         let last = last.unwrap_or_default().to_owned();
@@ -265,8 +280,9 @@ impl Names {
         self.core.database.read(move |names| deltas::kept(names, &repository, &target)).await
     }
 
-    /// Remembers a delta (its blob is already linked into the repository and is kept while both layers are). Fails with
-    /// [`Error::Missing`] when the repository does not hold both layers and the delta.
+    /// Remembers a delta (its blob is already linked into the repository and is kept while both layers are), and ends
+    /// the job that was to make it. Fails with [`Error::Missing`] when the repository does not hold both layers and the
+    /// delta.
     pub async fn put_layer_delta(
         &self,
         repository: &RepositoryName,
@@ -276,6 +292,47 @@ impl Names {
     ) -> Result<()> {
         let (repository, base, target, delta) = (repository.clone(), *base, *target, delta.clone());
         self.core.database.change(move |tx| deltas::put(tx, &repository, &base, &target, &delta)).await
+    }
+
+    /// Puts down deltas that are to be made, as long as fewer than `most` of the same urgency stand on the list; returns
+    /// for each whether it will be made, or is known. A job that stands becomes more urgent, never less. Jobs survive a
+    /// restart and go with either layer.
+    pub async fn put_delta_jobs(&self, jobs: Vec<DeltaJob>, most: usize) -> Result<Vec<bool>> {
+        // Whoever waits asks again and again; nothing is written for that.
+        let (standing, jobs) = self
+            .core
+            .database
+            .read(move |names| {
+                let standing = jobs.iter().map(|job| jobs::stands(names, job)).collect::<Result<Vec<_>>>();
+                Ok((standing?, jobs))
+            })
+            .await?;
+        if standing.iter().all(|stands| *stands) {
+            return Ok(standing);
+        }
+        self.core
+            .database
+            .change(move |tx| jobs.iter().map(|job| jobs::put(tx, job, most)).collect::<Result<_>>())
+            .await
+    }
+
+    /// Takes up the next job: those that somebody waits for first, then the longest asked for. It is the caller's until
+    /// it ends with [`Names::put_layer_delta`], [`Names::end_delta_job`] or [`Names::release_delta_job`], or until the
+    /// store is opened anew. Jobs beyond `limits` are struck from the list.
+    pub async fn claim_delta_job(&self, limits: ClaimLimits) -> Result<Option<DeltaJob>> {
+        self.core.database.change(move |tx| jobs::claim(tx, limits)).await
+    }
+
+    /// Gives a job back that could not be done now.
+    pub async fn release_delta_job(&self, job: &DeltaJob) -> Result<()> {
+        let job = job.clone();
+        self.core.database.change(move |tx| jobs::release(tx, &job)).await
+    }
+
+    /// Strikes a job from the list that will never be done.
+    pub async fn end_delta_job(&self, job: &DeltaJob) -> Result<()> {
+        let DeltaJob { repository, base, target, .. } = job.clone();
+        self.core.database.change(move |tx| jobs::end(tx, &repository, &base, &target)).await
     }
 }
 

@@ -1,10 +1,11 @@
 //! What names say after every change of a journal: the state from which a database is made again, and with which one
 //! is compared.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use deltaport_oci::{Digest, RepositoryName, Tag};
 
+use super::past::{self, MAX_PAST};
 use crate::journal::Change;
 
 /// Names in memory, with when each was last set. Takes some 200 bytes for each.
@@ -13,9 +14,40 @@ pub(crate) struct Replay {
     pub(crate) links: HashMap<(RepositoryName, Digest), i64>,
     /// Media type, when, and a number that grows with every manifest put.
     pub(crate) manifests: HashMap<(RepositoryName, Digest), (String, i64, u64)>,
-    pub(crate) tags: HashMap<(RepositoryName, Tag), (Digest, i64)>,
+    pub(crate) tags: HashMap<(RepositoryName, Tag), Pointed>,
     pub(crate) deltas: HashMap<(RepositoryName, Digest, Digest), (Option<Digest>, i64)>,
     puts: u64,
+}
+
+/// What a tag points at and pointed at before.
+#[derive(Debug)]
+pub(crate) struct Pointed {
+    pub(crate) digest: Digest,
+    /// Since when.
+    pub(crate) at: i64,
+    /// What it pointed at before, and until when; the oldest first.
+    pub(crate) past: VecDeque<(Digest, i64)>,
+}
+
+impl Pointed {
+    /// Follows a tag that moves, exactly as its rows do.
+    fn move_to(&mut self, digest: Digest, at: i64) {
+        if digest != self.digest {
+            self.past.retain(|(old, _)| *old != digest);
+            let until = past::behind(self.past.back().map(|(_, until)| *until), at);
+            self.past.push_back((self.digest, until));
+            if self.past.len() > MAX_PAST {
+                self.past.pop_front();
+            }
+        }
+        (self.digest, self.at) = (digest, at);
+    }
+
+    /// Takes `digest` out of the past, with what is older: rows may have been kept for less long than the journal.
+    fn take(&mut self, digest: &Digest) -> bool {
+        let found = self.past.iter().position(|(old, _)| old == digest);
+        found.map(|at| self.past.drain(..=at)).is_some()
+    }
 }
 
 impl Replay {
@@ -36,7 +68,10 @@ impl Replay {
                 self.manifests.remove(&(repository, digest));
             }
             Change::Tag { repository, tag, digest } => {
-                self.tags.insert((repository, tag), (digest, at));
+                self.tags
+                    .entry((repository, tag))
+                    .and_modify(|pointed| pointed.move_to(digest, at))
+                    .or_insert_with(|| Pointed { digest, at, past: VecDeque::new() });
             }
             Change::TagDeleted { repository, tag } => {
                 self.tags.remove(&(repository, tag));
@@ -62,10 +97,14 @@ impl Replay {
                 .manifests
                 .remove(&(repository.clone(), *digest))
                 .is_some_and(|(found, ..)| found == *media_type),
-            Change::Tag { repository, tag, digest } => self
-                .tags
-                .remove(&(repository.clone(), tag.clone()))
-                .is_some_and(|(found, _)| found == *digest),
+            // A tag's past comes before its present.
+            Change::Tag { repository, tag, digest } => {
+                let key = (repository.clone(), tag.clone());
+                match self.tags.get_mut(&key) {
+                    Some(pointed) if pointed.digest != *digest => pointed.take(digest),
+                    _ => self.tags.remove(&key).is_some(),
+                }
+            }
             Change::Delta { repository, base, target, digest } => self
                 .deltas
                 .remove(&(repository.clone(), *base, *target))
@@ -74,7 +113,7 @@ impl Replay {
         }
     }
 
-    /// How many names there are.
+    /// How many names there are; the past of a tag belongs to it.
     pub(crate) fn len(&self) -> usize {
         self.links.len() + self.manifests.len() + self.tags.len() + self.deltas.len()
     }

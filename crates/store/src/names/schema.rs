@@ -8,10 +8,10 @@ use rusqlite::Connection;
 use crate::error::{Error, Result};
 
 /// What `user_version` is in a database of this program.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Step `n` takes a database from version `n` to `n + 1`. A released step is never changed.
-const STEPS: [&str; 1] = [V1];
+const STEPS: [&str; 2] = [V1, V2];
 
 /// How often a prepared statement is found again.
 const STATEMENTS: usize = 128;
@@ -206,5 +206,38 @@ CREATE TRIGGER layer_delta_deleted AFTER DELETE ON layer_delta WHEN OLD.digest I
     INSERT INTO review (repository, digest, since)
         VALUES (OLD.repository, OLD.digest, CAST(unixepoch('subsec') * 1000 AS INTEGER))
         ON CONFLICT DO UPDATE SET since = excluded.since;
+END;
+";
+
+/// The past of tags, and deltas that are to be made.
+const V2: &str = "
+-- Until when a tag pointed at another manifest, which need not be here any more: each once, the present one never.
+CREATE TABLE tag_past (
+    repository INTEGER NOT NULL,
+    tag        TEXT NOT NULL,
+    digest     TEXT NOT NULL,
+    until      INTEGER NOT NULL,
+    PRIMARY KEY (repository, tag, digest),
+    FOREIGN KEY (repository, tag) REFERENCES tag (repository, name) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+-- waited: somebody waits for it. claimed: since when it is being made. attempts: how often that was begun.
+CREATE TABLE delta_job (
+    id         INTEGER PRIMARY KEY,
+    repository INTEGER NOT NULL REFERENCES repository (id),
+    base       TEXT NOT NULL,
+    target     TEXT NOT NULL,
+    waited     INTEGER NOT NULL CHECK (waited IN (0, 1)),
+    asked      INTEGER NOT NULL,
+    claimed    INTEGER,
+    attempts   INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (repository, base, target)
+) STRICT;
+CREATE INDEX delta_job_by_target ON delta_job (repository, target);
+CREATE INDEX delta_job_by_turn ON delta_job (waited DESC, asked, id) WHERE claimed IS NULL;
+
+CREATE TRIGGER delta_job_collected AFTER DELETE ON repository_blob BEGIN
+    DELETE FROM delta_job
+        WHERE repository = OLD.repository AND (base = OLD.digest OR target = OLD.digest);
 END;
 ";

@@ -31,6 +31,13 @@ pub(crate) fn each(connection: &Connection, mut visit: impl FnMut(i64, Change) -
             })
         },
     )?;
+    // A tag is led along its past to its present. The time of a line is until when the one before it was right.
+    part(
+        "SELECT lag(until, 1, until) OVER (PARTITION BY repository, tag ORDER BY until),
+             repository.name, tag, tag_past.digest
+         FROM tag_past JOIN repository ON id = repository ORDER BY repository, tag, until",
+        |row| Ok(Change::Tag { repository: column(row, 1)?, tag: column(row, 2)?, digest: column(row, 3)? }),
+    )?;
     part(
         "SELECT updated, repository.name, tag.name, digest FROM tag JOIN repository ON id = repository",
         |row| Ok(Change::Tag { repository: column(row, 1)?, tag: column(row, 2)?, digest: column(row, 3)? }),

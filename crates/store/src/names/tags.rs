@@ -1,13 +1,13 @@
 //! Rows of tags.
 
 use deltaport_oci::{Digest, Reference, RepositoryName, Tag};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Page, Stale, Tx, column, page, repositories};
+use super::{Page, Stale, Tx, column, page, past, repositories};
 use crate::error::Result;
 use crate::journal::Change;
 
-/// Points a tag at a manifest of the repository.
+/// Points a tag at a manifest of the repository, and remembers what it pointed at before.
 pub(crate) fn put(
     tx: &mut Tx<'_>,
     repository: &RepositoryName,
@@ -15,18 +15,26 @@ pub(crate) fn put(
     tag: &Tag,
     digest: &Digest,
 ) -> Result<()> {
+    let before: Option<Digest> = tx
+        .connection
+        .prepare_cached("SELECT digest FROM tag WHERE repository = ?1 AND name = ?2")?
+        .query_row(params![repository_id, tag.as_str()], |row| column(row, 0))
+        .optional()?;
     tx.connection
         .prepare_cached(
             "INSERT INTO tag (repository, name, digest, updated) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT DO UPDATE SET digest = excluded.digest, updated = excluded.updated",
         )?
         .execute(params![repository_id, tag.as_str(), digest.to_string(), tx.now])?;
+    if let Some(before) = before.filter(|before| before != digest) {
+        past::remember(tx, repository_id, tag, &before, digest)?;
+    }
     tx.log(&Change::Tag { repository: repository.clone(), tag: tag.clone(), digest: *digest })?;
     tx.stale(Stale::Manifest(repository.clone(), Reference::Tag(tag.clone())));
     Ok(())
 }
 
-/// Removes one tag; `false` when it was not there.
+/// Removes one tag, with its past; `false` when it was not there.
 pub(crate) fn delete(tx: &mut Tx<'_>, repository: &RepositoryName, tag: &Tag) -> Result<bool> {
     let Some(repository_id) = repositories::find(tx.connection, repository)? else { return Ok(false) };
     let deleted = tx

@@ -138,6 +138,8 @@ pub(crate) fn state(root: &Path) -> Vec<String> {
          JOIN repository ON repository.id = r.repository ORDER BY 1",
         "SELECT 'tag ' || repository.name || ' ' || tag.name || ' ' || digest
          FROM tag JOIN repository ON id = repository ORDER BY 1",
+        "SELECT 'past ' || name || ' ' || tag || ' ' || digest
+         FROM tag_past JOIN repository ON id = repository ORDER BY name, tag, until",
         "SELECT 'delta ' || name || ' ' || base || ' ' || target || ' ' || coalesce(digest, '-')
          FROM layer_delta JOIN repository ON id = repository ORDER BY 1",
     ] {

@@ -173,6 +173,12 @@ async fn wrong_rows_are_found_and_mended() {
             "INSERT INTO layer_delta VALUES (1, 'sha256:' || printf('%064d', 1), 'sha256:' || printf('%064d', 2), NULL, 0)",
             Code::DeltaDangling,
         ),
+        ("INSERT INTO tag_past VALUES (1, 'gone', 'sha256:' || printf('%064d', 1), 5)", Code::PastDangling),
+        (
+            "INSERT INTO delta_job (repository, base, target, waited, asked)
+             VALUES (1, 'sha256:' || printf('%064d', 1), 'sha256:' || printf('%064d', 2), 0, 5)",
+            Code::DeltaJobDangling,
+        ),
         ("DELETE FROM review", Code::ReviewMissing),
         ("DELETE FROM blob WHERE digest = (SELECT digest FROM repository_blob LIMIT 1)", Code::BlobOrphan),
     ] {

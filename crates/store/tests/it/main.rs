@@ -8,5 +8,6 @@ mod common;
 mod crash;
 mod damage;
 mod faults;
+mod hub;
 mod model;
 mod uploads;

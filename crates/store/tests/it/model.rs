@@ -97,6 +97,8 @@ struct Contents {
     blobs: BTreeSet<u8>,
     manifests: BTreeSet<u8>,
     tags: BTreeMap<u8, u8>,
+    /// What each tag pointed at before, the most recent last.
+    past: BTreeMap<u8, Vec<u8>>,
     deltas: BTreeMap<(u8, u8), Option<u8>>,
 }
 
@@ -108,6 +110,20 @@ impl Contents {
             view.config.iter().chain(&view.layers).any(|descriptor| descriptor.digest == digest)
         };
         self.manifests.iter().any(refers) || self.deltas.values().any(|delta| *delta == Some(blob))
+    }
+
+    fn point(&mut self, tag: u8, manifest: u8) {
+        if let Some(before) = self.tags.insert(tag, manifest)
+            && before != manifest
+        {
+            let past = self.past.entry(tag).or_default();
+            past.retain(|old| *old != manifest);
+            past.push(before);
+        }
+    }
+
+    fn forget_past_of_gone_tags(&mut self) {
+        self.past.retain(|tag, _| self.tags.contains_key(tag));
     }
 
     fn unlink(&mut self, blob: u8) -> bool {
@@ -165,7 +181,7 @@ async fn apply(store: &Store, model: &mut Model, op: &Op) {
                 Ok(()) => {
                     assert!(missing.is_empty());
                     contents.manifests.insert(*n);
-                    contents.tags.extend(tags.iter().map(|tag| (*tag, *n)));
+                    tags.iter().for_each(|tag| contents.point(*tag, *n));
                 }
                 Err(Error::Missing(found)) => assert_eq!(found, missing),
                 Err(error) => panic!("{error}"),
@@ -176,10 +192,13 @@ async fn apply(store: &Store, model: &mut Model, op: &Op) {
             let contents = model.of(*repository);
             assert_eq!(deleted.unwrap(), contents.manifests.remove(n));
             contents.tags.retain(|_, target| target != n);
+            contents.forget_past_of_gone_tags();
         }
         Op::DeleteTag { repository, tag: n } => {
             let deleted = names.delete_tag(&repository_of(*repository), &tag(&tag_name(*n))).await.unwrap();
-            assert_eq!(deleted, model.of(*repository).tags.remove(n).is_some());
+            let contents = model.of(*repository);
+            assert_eq!(deleted, contents.tags.remove(n).is_some());
+            contents.forget_past_of_gone_tags();
         }
         Op::PutDelta { repository, base, target, delta } => {
             let known = delta.map_or(LayerDelta::NotWorthIt, |n| LayerDelta::Blob(blob_digest(n)));
@@ -242,6 +261,10 @@ async fn compare(store: &Store, model: &Model) {
             let found = names.manifest(&repository, &Reference::Tag(tag(&tag_name(n)))).await.unwrap();
             let expected = contents.tags.get(&n).map(|m| manifest(*m).digest);
             assert_eq!(found.map(|m| m.digest), expected);
+            let past = names.tag_past(&repository, &tag(&tag_name(n)), 100).await.unwrap();
+            let expected = contents.past.get(&n).into_iter().flatten().rev();
+            let expected = expected.filter(|m| contents.manifests.contains(m)).map(|m| manifest(*m).digest);
+            assert_eq!(past, expected.collect::<Vec<_>>());
         }
         let tags = names.tags(&repository, None, 10).await.unwrap().map(|page| page.items);
         let expected = contents.tags.keys().map(|n| tag(&tag_name(*n))).collect();

@@ -32,4 +32,11 @@ pub(super) const KEYS: &[Key<Settings>] = &[
         default: Default::Value("\"4GiB\""),
         about: "The largest layer, as it is stored, that deltas are made from or to.",
     },
+    Key {
+        name: "delta.history",
+        slot: Slot::Count(|s| &mut s.delta.history, 0..=16),
+        default: Default::Value("3"),
+        about: "When a tag moves, deltas are made ahead from the layers of this many manifests that it pointed to \
+                before. With 0 none are, and each is made when a site asks for it.",
+    },
 ];
