@@ -1,5 +1,7 @@
 //! The command line. Its help is read at 3 a.m.: it says what happens and what to type next.
 
+mod remote;
+
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -7,8 +9,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use deltaport_delta::Profile;
+use deltaport_oci::Algorithm;
 
 use crate::settings::{Rate, Size, Span};
+
+pub(crate) use remote::{Access, DeltaList, DeltaPush, ImageName};
 
 /// Image distribution for places with bad links: an OCI registry, a pull-through site and layer deltas in one binary.
 ///
@@ -27,7 +33,7 @@ pub(crate) enum Command {
     Fsck(Fsck),
     Rebuild(Rebuild),
     Passwd(Passwd),
-    Delta(Delta),
+    Delta(Box<Delta>),
     Demo(Demo),
 }
 
@@ -157,7 +163,7 @@ pub(crate) struct Passwd {
     pub(crate) user: String,
 }
 
-/// Make, apply and look at layer deltas, as files
+/// Make, apply, publish and look at layer deltas
 ///
 /// A delta and the old layers make the new layer again, byte for byte: its digest is the one that its manifest names.
 /// A layer is the blob as a registry has it: a tar archive, compressed with gzip or zstd or not at all.
@@ -172,6 +178,8 @@ pub(crate) enum DeltaCommand {
     Create(DeltaCreate),
     Apply(DeltaApply),
     Inspect(DeltaInspect),
+    Push(DeltaPush),
+    List(DeltaList),
 }
 
 /// Make the delta from old layers to a new one
@@ -206,6 +214,16 @@ pub(crate) struct DeltaCreate {
     /// uncompressed layers must fit beside it meanwhile
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) effort: Effort,
+    /// Write JSON: {"outcome": "made", "target": {...}, "file": ..., ...}, or {"layers": [...]} of an image
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What making a delta may cost.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Effort {
     /// How much work goes into it: fast is for a delta that somebody waits for
     #[arg(long, value_enum, default_value_t = DeltaProfile::Best)]
     pub(crate) profile: DeltaProfile,
@@ -215,9 +233,23 @@ pub(crate) struct DeltaCreate {
     /// How many threads may work at the same time; the delta is the same with any [default: those of the machine]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
-    /// Write JSON: {"outcome": "made", "target": {...}, "file": ..., ...}, or {"layers": [...]} of an image
-    #[arg(long)]
-    pub(crate) json: bool,
+}
+
+impl Effort {
+    /// The same for the engine; deltas are to name layers by hashes of `algorithm`.
+    pub(crate) fn options(&self, algorithm: Algorithm) -> deltaport_delta::Options {
+        let of_machine = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        deltaport_delta::Options {
+            algorithm,
+            profile: match self.profile {
+                DeltaProfile::Fast => Profile::Fast,
+                DeltaProfile::Best => Profile::Best,
+            },
+            memory: self.memory.0,
+            threads: self.threads.map_or_else(of_machine, usize::from),
+            ..deltaport_delta::Options::default()
+        }
+    }
 }
 
 /// Make the new layer, from the old ones and a delta

@@ -12,7 +12,7 @@ use deltaport_server::{BindError, Server};
 use deltaport_store::{Faults, Store};
 use deltaport_trust::{Passwords, Rules};
 
-use crate::args::Place;
+use crate::args::{Access, ImageName, Place};
 use crate::settings::{self, Overrides, Settings, Size, Validate};
 
 /// No file that settings name may have more bytes.
@@ -225,6 +225,40 @@ fn credentials(upstream: &settings::Upstream) -> anyhow::Result<Option<Credentia
     }
     let file = upstream.credentials_file.clone().map(CredentialSource::ConfigFile);
     Ok(file.or_else(|| upstream.credential_helper.clone().map(CredentialSource::Helper)))
+}
+
+/// Prepares to ask the registry of an image that a command names; nothing is dialled. Without `given` credentials, those
+/// that docker or podman keeps are used.
+pub(crate) fn client_for(
+    image: &ImageName,
+    access: &Access,
+    given: Option<Credentials>,
+) -> anyhow::Result<Upstream> {
+    let mut options = deltaport_client::Options::new(&image.host, image.url(access.plain_http));
+    options.credentials = match (given, &access.authfile) {
+        (Some(given), _) => Some(CredentialSource::Given(given)),
+        (None, Some(file)) => Some(CredentialSource::ConfigFile(file.clone())),
+        (None, None) => logins().map(CredentialSource::ConfigFile),
+    };
+    if let Some(source) = &options.credentials {
+        source.check().map_err(|why| anyhow!("cannot log in to {}: {why}", image.host))?;
+    }
+    options.ca = access.ca.as_deref().map(read).transpose()?.map(String::into_bytes);
+    options.token_hosts.clone_from(&access.token_hosts);
+    options.redirect_hosts.clone_from(&access.redirect_hosts);
+    Ok(Upstream::new(&options)?)
+}
+
+/// The file of logins that docker or podman keeps, if there is one.
+fn logins() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(file) = variable("REGISTRY_AUTH_FILE") {
+        return Some(file);
+    }
+    let home = || directories::BaseDirs::new().map(|directories| directories.home_dir().join(".docker"));
+    let docker = variable("DOCKER_CONFIG").or_else(home).map(|directory| directory.join("config.json"));
+    let podman = variable("XDG_RUNTIME_DIR").map(|directory| directory.join("containers/auth.json"));
+    [docker, podman].into_iter().flatten().find(|file| file.is_file())
 }
 
 /// What is wrong with the files that settings name, as far as looking at them tells. Nothing is kept of them.

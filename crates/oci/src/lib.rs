@@ -10,6 +10,7 @@
 //! - **Parse, do not validate.** A [`Digest`], a [`RepositoryName`] or a [`Tag`] that exists is well formed, so a path
 //!   that is built from one stays inside its directory.
 
+pub mod delta_artifact;
 mod descriptor;
 mod digest;
 mod error_code;

@@ -14,6 +14,8 @@ pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 pub const OCTET_STREAM: &str = "application/octet-stream";
 /// A delta from layers that the receiver holds to a layer that it needs.
 pub const LAYER_DELTA: &str = "application/vnd.deltaport.layer-delta.v1";
+/// An artifact with deltas to the layers of the image that is its subject (docs/delta-artifacts.md).
+pub const DELTA_ARTIFACT: &str = "application/vnd.deltaport.delta.v1";
 
 /// What a client that can read every kind of manifest says it accepts.
 pub const MANIFEST_ACCEPT: [&str; 4] = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];

@@ -39,7 +39,7 @@ fn ask(prompt: &str) -> anyhow::Result<String> {
 }
 
 /// The first line of the standard input.
-fn read_line() -> anyhow::Result<String> {
+pub(super) fn read_line() -> anyhow::Result<String> {
     let mut line = Vec::new();
     // One byte more than is accepted, and a line end: a password that is too long is refused, not cut.
     let limit = u64::try_from(MAX_PASSWORD_LEN + 3)?;

@@ -6,19 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use deltaport_delta::{self as engine, Blob, Delta, Error, MAX_BASES, Options, Profile, Stage};
+use deltaport_delta::{self as engine, Blob, Delta, Error, MAX_BASES, Options, Stage};
 use deltaport_oci::Algorithm;
 use serde_json::{Value, json};
 
 use super::files::{Named, Place};
 use super::layers::{self, Image, Layer, Need};
-use super::{Described, blob_json, blob_of, threads_of_machine};
-use crate::args::{DeltaCreate, DeltaProfile, Layers};
+use super::{Described, NOT_WORTH_IT, blob_json, blob_of, percent, words};
+use crate::args::{DeltaCreate, Layers};
 use crate::commands::progress::Line;
 use crate::output::{Output, rounded};
-
-/// What scripts are told when the whole layer should be sent. No other command exits with it.
-const NOT_WORTH_IT: u8 = 4;
 
 pub(super) fn run(args: &DeltaCreate, output: &mut Output) -> anyhow::Result<ExitCode> {
     let (files, images) = bases(&args.bases)?;
@@ -168,16 +165,7 @@ fn make(
     place: &Place,
     show: &dyn Fn(Stage),
 ) -> anyhow::Result<Option<Delta>> {
-    let options = Options {
-        algorithm,
-        profile: match args.profile {
-            DeltaProfile::Fast => Profile::Fast,
-            DeltaProfile::Best => Profile::Best,
-        },
-        memory: args.memory.0,
-        threads: args.threads.map_or_else(threads_of_machine, usize::from),
-        ..Options::default()
-    };
+    let options = args.effort.options(algorithm);
     let mut new = Named::open(target)?;
     let mut old = bases.iter().map(|path| Named::open(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let delta = match engine::create(&mut old, &mut new, || place.scratch(), &options, show) {
@@ -270,22 +258,4 @@ fn exit_code(outcomes: &[Outcome]) -> ExitCode {
     let made = outcomes.iter().any(|outcome| matches!(outcome.verdict, Verdict::Made { .. }));
     let held = outcomes.iter().all(|outcome| matches!(outcome.verdict, Verdict::Held));
     if made || held { ExitCode::SUCCESS } else { ExitCode::from(NOT_WORTH_IT) }
-}
-
-/// With one digit behind the point.
-fn percent(part: u64, whole: u64) -> String {
-    let tenths = u128::from(part) * 1000 / u128::from(whole.max(1));
-    format!("{}.{} %", tenths / 10, tenths % 10)
-}
-
-fn words(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Open => "opening the layers",
-        Stage::Recipe => "looking for what compressed the new one",
-        Stage::Unfold => "opening compressed files inside",
-        Stage::Match => "looking for what is alike",
-        Stage::Code => "writing the delta",
-        Stage::Prove => "applying it to prove it",
-        _ => "working",
-    }
 }

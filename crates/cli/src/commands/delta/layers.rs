@@ -1,4 +1,4 @@
-//! Layers of images in OCI image layouts, and which old one a new one is compared with.
+//! Layers of images, and which old one a new one is compared with.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -11,26 +11,27 @@ use deltaport_oci::{Descriptor, Digest, Platform};
 use crate::commands::layout;
 
 /// How many images, one for each platform, a name may stand for.
-const MAX_IMAGES: usize = 256;
+pub(super) const MAX_IMAGES: usize = 256;
 /// How many old layers a new one is compared with at most. More of them take more time than they save.
 const MAX_CANDIDATES: usize = 4;
 /// How many times as large as the new layer, or as small, an old one may be to be compared.
 const MAX_RATIO: u64 = 8;
 
-/// A layer that a layout should have.
+/// A layer that an image has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layer {
     pub(super) digest: Digest,
     pub(super) size: u64,
+    /// Where it should be in a layout; empty when it is in a registry.
     pub(super) path: PathBuf,
 }
 
 /// An image for one platform.
 #[derive(Clone, Debug)]
 pub(super) struct Image {
-    platform: Option<Platform>,
+    pub(super) platform: Option<Platform>,
     /// Lowest first.
-    layers: Vec<Layer>,
+    pub(super) layers: Vec<Layer>,
 }
 
 /// The images that a tag of a layout stands for; without a tag, the only one that the layout has.
@@ -118,7 +119,7 @@ pub(super) fn plan(old: &[Image], new: &[Image]) -> Vec<(Layer, Need)> {
 
 impl Image {
     /// Whether this may be an older image for the same platform.
-    fn may_be_older(&self, new: &Self) -> bool {
+    pub(super) fn may_be_older(&self, new: &Self) -> bool {
         match (&self.platform, &new.platform) {
             (Some(old), Some(new)) => old.covers(new) || new.covers(old),
             _ => true,

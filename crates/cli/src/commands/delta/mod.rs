@@ -1,16 +1,19 @@
-//! `deltaport delta`: deltas as files, made and applied by hand.
+//! `deltaport delta`: deltas as files, made and applied by hand, and published beside images.
 
 mod apply;
 mod create;
 mod files;
 mod inspect;
 mod layers;
+mod list;
+mod push;
+mod remote;
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use deltaport_delta::{Blob, Error, Header};
+use deltaport_delta::{Blob, Error, Header, Stage};
 use serde_json::{Value, json};
 
 use self::files::Named;
@@ -18,12 +21,17 @@ use crate::args::{Delta, DeltaCommand};
 use crate::logging;
 use crate::output::Output;
 
+/// What scripts are told when whole layers should be sent. No other command exits with it.
+const NOT_WORTH_IT: u8 = 4;
+
 pub(crate) fn run(args: &Delta, output: &mut Output) -> anyhow::Result<ExitCode> {
     logging::start_for_command();
     match &args.command {
         DeltaCommand::Create(args) => create::run(args, output),
         DeltaCommand::Apply(args) => apply::run(args, output),
         DeltaCommand::Inspect(args) => inspect::run(args, output),
+        DeltaCommand::Push(args) => push::run(args, output),
+        DeltaCommand::List(args) => list::run(args, output),
     }
 }
 
@@ -103,4 +111,22 @@ fn threads_of_machine() -> usize {
 fn blob_of(path: &Path, algorithm: deltaport_oci::Algorithm) -> anyhow::Result<Blob> {
     let mut file = Named::open(path)?;
     files::blob(&mut file, algorithm).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// With one digit behind the point.
+fn percent(part: u64, whole: u64) -> String {
+    let tenths = u128::from(part) * 1000 / u128::from(whole.max(1));
+    format!("{}.{} %", tenths / 10, tenths % 10)
+}
+
+fn words(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Open => "opening the layers",
+        Stage::Recipe => "looking for what compressed the new one",
+        Stage::Unfold => "opening compressed files inside",
+        Stage::Match => "looking for what is alike",
+        Stage::Code => "writing the delta",
+        Stage::Prove => "applying it to prove it",
+        _ => "working",
+    }
 }
