@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::names::review::{self, Entry, Kind, Verdict};
 use crate::names::{database, milliseconds, sessions};
 use crate::uploads::{self, Turn};
-use crate::{disk, faults};
+use crate::{disk, faults, partial};
 
 /// How many entries one step looks at.
 const STEP: usize = 64;
@@ -31,12 +31,18 @@ pub struct Collected {
     pub links: u64,
     /// Abandoned uploads that were removed.
     pub uploads: u64,
+    /// Beginnings of blobs that nobody has gone on with and that were removed.
+    pub partials: u64,
 }
 
 /// One run, as of `now`.
 pub(crate) async fn collect(core: Arc<Core>, now: SystemTime) -> Result<Collected> {
     let _alone = core.collecting.lock().await;
-    let mut collected = Collected { uploads: expire_uploads(&core, now).await?, ..Collected::default() };
+    let mut collected = Collected {
+        uploads: expire_uploads(&core, now).await?,
+        partials: partial::expire(&core, now).await?,
+        ..Collected::default()
+    };
     let until =
         milliseconds(now - core.grace.min(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()));
     let mut last = None;

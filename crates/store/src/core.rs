@@ -10,6 +10,7 @@ use std::time::Duration;
 use deltaport_oci::Digest;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::blobs::pool::Pool;
@@ -26,15 +27,18 @@ pub(crate) struct Core {
     pub(crate) faults: Faults,
     pub(crate) grace: Duration,
     pub(crate) upload_expiry: Duration,
+    pub(crate) partial_expiry: Duration,
     pub(crate) space: Space,
     pub(crate) database: Database,
     pub(crate) locks: DigestLocks,
     pub(crate) pool: Arc<Pool>,
     pub(crate) recent: Recent,
-    /// Identifiers of the uploads that somebody works on right now.
+    /// Identifiers of the uploads and keys of the partials that somebody works on right now.
     pub(crate) busy: Mutex<HashSet<String>>,
     /// Held by the one collector that runs.
     pub(crate) collecting: tokio::sync::Mutex<()>,
+    /// Cancelled when the store closes: what goes on until it is told to end, ends then.
+    pub(crate) closing: CancellationToken,
     /// Work that goes on when whoever asked for it has gone away.
     pub(crate) tasks: TaskTracker,
     pub(crate) runtime: Handle,

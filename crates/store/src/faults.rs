@@ -11,11 +11,13 @@ pub struct Faults(Option<Arc<Hook>>);
 type Hook = dyn Fn(&'static str) -> io::Result<()> + Send + Sync;
 
 impl Faults {
-    /// Every name that a hook is called with, in the order in which a push comes past them.
+    /// Every name that a hook is called with, in the order in which a push or a fill comes past them.
     pub const POINTS: &[&str] = &[
         STAGE_CREATE,
         STAGE_WRITE,
         UPLOAD_SYNC,
+        PARTIAL_SYNC,
+        PARTIAL_RECORD,
         BLOB_SYNC,
         BLOB_MARK,
         BLOB_RENAME,
@@ -63,6 +65,10 @@ pub(crate) const STAGE_CREATE: &str = "stage-create";
 pub(crate) const STAGE_WRITE: &str = "stage-write";
 /// Before an upload's file is synced so that its offset can be recorded.
 pub(crate) const UPLOAD_SYNC: &str = "upload-sync";
+/// Before the bytes of a partial are synced so that their number can be recorded.
+pub(crate) const PARTIAL_SYNC: &str = "partial-sync";
+/// Before that record is written.
+pub(crate) const PARTIAL_RECORD: &str = "partial-record";
 /// Before the file of a proven blob is synced.
 pub(crate) const BLOB_SYNC: &str = "blob-sync";
 /// Before the marker is made that lets the next start find a blob without a name.

@@ -38,6 +38,8 @@ struct Shared {
     file: Arc<File>,
     queue: Mutex<Queue>,
     body: Mutex<Body>,
+    /// What of `body` may be asked for while the thread works on it.
+    written: Mutex<(u64, Hasher)>,
     /// One permit for each byte that may be queued; closed after a failure.
     room: Semaphore,
     progress: watch::Sender<u64>,
@@ -67,6 +69,7 @@ impl Inflow {
         let shared = Shared {
             file: Arc::new(file),
             queue: Mutex::default(),
+            written: Mutex::new((len, hasher.clone())),
             body: Mutex::new(Body { len, hasher, begun: len }),
             room: Semaphore::new(QUEUE),
             progress: watch::Sender::new(len),
@@ -132,8 +135,17 @@ impl Inflow {
 
     /// What is in the file and hashed, also after a failure.
     pub(crate) fn written(&self) -> (u64, Hasher) {
-        let body = locked(&self.shared.body);
-        (body.len, body.hasher.clone())
+        locked(&self.shared.written).clone()
+    }
+
+    /// Takes nothing more: what is queued is dropped, and every later write fails with `error`. What is being written
+    /// at the moment is still written; see [`Inflow::rest`].
+    pub(crate) fn stop(&self, error: Error) {
+        let mut queue = locked(&self.shared.queue);
+        queue.chunks.clear();
+        queue.failure.get_or_insert(error);
+        drop(queue);
+        self.shared.room.close();
     }
 
     fn failure(&self) -> Error {
@@ -186,6 +198,7 @@ impl Shared {
             body.hasher.update(chunk);
         }
         body.len += size;
+        *locked(&self.written) = (body.len, body.hasher.clone());
         if body.len - body.begun >= WRITE_BACK {
             begin_write_back(&self.file, body.begun, body.len);
             body.begun = body.len;

@@ -11,12 +11,15 @@
 //!   staging/<random>           bytes whose digest is not yet proven; removed when the store opens
 //!   staging/commit.<algorithm>.<hex> marker: a blob of this digest may lie in blobs/ without a row in names.db
 //!   uploads/<id>               bytes of an upload in progress
+//!   partial/<key>              the beginning of a blob that is fetched for a repository; <key> is the SHA-256 of both names
+//!   partial/<key>.record       how many of these bytes are durable, and the state of the hash after them
+//!   partial/<key>.new          a record before it takes the place of the old one
 //!   quarantine/                what a check put aside: damaged blobs, journals and databases
 //! ```
 
 use std::path::{Path, PathBuf};
 
-use deltaport_oci::{Algorithm, Digest};
+use deltaport_oci::{Algorithm, Digest, RepositoryName};
 
 /// Where things are in one data directory.
 #[derive(Clone, Debug)]
@@ -25,6 +28,8 @@ pub(crate) struct Layout {
 }
 
 const MARKER: &str = "commit.";
+const RECORD: &str = ".record";
+const NEW_RECORD: &str = ".new";
 
 impl Layout {
     pub(crate) fn new(root: &Path) -> Self {
@@ -36,13 +41,14 @@ impl Layout {
     }
 
     /// The directories that exist in every store.
-    pub(crate) fn directories(&self) -> [PathBuf; 6] {
+    pub(crate) fn directories(&self) -> [PathBuf; 7] {
         [
             self.blobs(),
             self.blobs().join(Algorithm::Sha256.as_str()),
             self.blobs().join(Algorithm::Sha512.as_str()),
             self.staging(),
             self.uploads(),
+            self.partials(),
             self.quarantine(),
         ]
     }
@@ -121,6 +127,36 @@ impl Layout {
         self.uploads().join(id)
     }
 
+    pub(crate) fn partials(&self) -> PathBuf {
+        self.root.join("partial")
+    }
+
+    /// Under which key the bytes of `digest` are kept that arrive for `repository`. No name can hold both in words.
+    pub(crate) fn partial_key(repository: &RepositoryName, digest: &Digest) -> String {
+        Digest::sha256(format!("{repository}@{digest}").as_bytes()).hex()
+    }
+
+    /// The bytes of a partial.
+    pub(crate) fn partial(&self, key: &str) -> PathBuf {
+        self.partials().join(key)
+    }
+
+    pub(crate) fn partial_record(&self, key: &str) -> PathBuf {
+        self.partials().join(format!("{key}{RECORD}"))
+    }
+
+    pub(crate) fn new_partial_record(&self, key: &str) -> PathBuf {
+        self.partials().join(format!("{key}{NEW_RECORD}"))
+    }
+
+    /// The key that a file of `partial/` belongs to; `None` for a name that the store did not give.
+    pub(crate) fn key_of(path: &Path) -> Option<&str> {
+        let name = path.file_name()?.to_str()?;
+        let key = name.strip_suffix(RECORD).or_else(|| name.strip_suffix(NEW_RECORD)).unwrap_or(name);
+        let hex = key.len() == 64 && key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        hex.then_some(key)
+    }
+
     pub(crate) fn quarantine(&self) -> PathBuf {
         self.root.join("quarantine")
     }
@@ -147,6 +183,22 @@ mod tests {
         }
         assert_eq!(layout.digest_of(Path::new("/data/blobs/sha256/ab/abc")), None);
         assert_eq!(layout.digest_of(Path::new("/data/blobs/README")), None);
+    }
+
+    #[test]
+    fn every_file_of_a_partial_tells_its_key() {
+        let layout = Layout::new(Path::new("/data"));
+        let (a, b): (RepositoryName, RepositoryName) = ("a/b".parse().unwrap(), "a/c".parse().unwrap());
+        let digest = Digest::sha256(b"x");
+        let key = Layout::partial_key(&a, &digest);
+        for path in [layout.partial(&key), layout.partial_record(&key), layout.new_partial_record(&key)] {
+            assert_eq!(Layout::key_of(&path), Some(&*key));
+        }
+        assert_ne!(key, Layout::partial_key(&b, &digest));
+        assert_ne!(key, Layout::partial_key(&a, &Digest::sha256(b"y")));
+        for other in ["README", "record", &format!("{key}.old"), &key[1..], &key.to_uppercase()] {
+            assert_eq!(Layout::key_of(&layout.partials().join(other)), None, "{other}");
+        }
     }
 
     #[test]

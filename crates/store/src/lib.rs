@@ -23,6 +23,7 @@ mod journal;
 mod layout;
 mod names;
 mod open;
+mod partial;
 mod rebuild;
 mod staging;
 mod uploads;
@@ -41,6 +42,7 @@ pub use error::{Error, Result};
 pub use faults::Faults;
 pub use fsck::{Code, Finding, FsckOptions, Progress, Report, Severity, fsck};
 pub use names::{ClaimLimits, DeltaJob, LayerDelta, Manifest, Names, NewManifest, Page, Referenced};
+pub use partial::Partial;
 pub use rebuild::{Rebuilt, rebuild};
 pub use staging::Staging;
 pub use uploads::{Appender, Uploads};
@@ -58,6 +60,8 @@ pub struct Options {
     pub grace: Duration,
     /// How long an upload that nobody touches is kept.
     pub upload_expiry: Duration,
+    /// How long the beginning of a blob that nobody goes on with is kept ([`Blobs::partial`]).
+    pub partial_expiry: Duration,
     /// Where tests make things fail; [`Faults::none`] otherwise.
     pub faults: Faults,
 }
@@ -118,8 +122,10 @@ impl Store {
         self.core.to_the_end(collect::collect(Arc::clone(&self.core), now)).await
     }
 
-    /// Waits for what was acknowledged to be flushed and closes the database. Later calls fail.
+    /// Waits for what was acknowledged to be flushed, records how far partials have come, and closes the database. Later
+    /// calls fail.
     pub async fn close(&self) -> Result<()> {
+        self.core.closing.cancel();
         self.core.tasks.close();
         self.core.tasks.wait().await;
         let core = Arc::clone(&self.core);

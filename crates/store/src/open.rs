@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use deltaport_oci::Digest;
 use rusqlite::Connection;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Options;
@@ -19,6 +20,7 @@ use crate::error::Result;
 use crate::layout::{Layout, is_upload_id};
 use crate::names::database::Database;
 use crate::names::{jobs, milliseconds, review, sessions};
+use crate::partial;
 
 /// Opens the store of `options`. Blocks.
 pub(crate) fn open(options: Options, runtime: Handle) -> Result<Arc<Core>> {
@@ -37,12 +39,14 @@ pub(crate) fn open(options: Options, runtime: Handle) -> Result<Arc<Core>> {
         faults: options.faults,
         grace: options.grace,
         upload_expiry: options.upload_expiry,
+        partial_expiry: options.partial_expiry,
         database,
         locks: DigestLocks::new(),
         pool: Arc::new(Pool::default()),
         recent: Recent::new(),
         busy: Mutex::default(),
         collecting: tokio::sync::Mutex::default(),
+        closing: CancellationToken::new(),
         tasks: TaskTracker::new(),
         runtime,
     }))
@@ -78,6 +82,7 @@ fn recover(layout: &Layout, connection: &Connection) -> Result<()> {
             disk::remove_if_there(&path)?;
         }
     }
+    partial::remove_leftovers(layout)?;
     disk::remove_if_there(&layout.new_journal())?;
     jobs::release_all(connection)
 }

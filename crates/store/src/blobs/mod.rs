@@ -11,12 +11,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use deltaport_oci::wire::ByteRange;
-use deltaport_oci::{Algorithm, Digest};
+use deltaport_oci::{Algorithm, Digest, RepositoryName};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::core::Core;
 use crate::error::Result;
+use crate::partial::Partial;
 use crate::staging::Staging;
 
 pub(crate) use place::put_manifest;
@@ -58,6 +59,14 @@ impl Blobs {
     /// [`Store::commit`]: crate::Store::commit
     pub async fn stage(&self, algorithm: Algorithm) -> Result<Staging> {
         Staging::begin(&self.core, algorithm).await
+    }
+
+    /// A place for the bytes of `digest` that arrive for `repository`, with what has been kept of an earlier attempt. By
+    /// repository too, since what one upstream has sent must not be gone on with for another.
+    ///
+    /// Fails with [`Error::Busy`](crate::Error::Busy) while somebody has it.
+    pub async fn partial(&self, repository: &RepositoryName, digest: &Digest) -> Result<Partial> {
+        Partial::open(&self.core, repository, digest).await
     }
 
     /// A source of scratch files beside the staged bytes. They have no names, and are gone when they are closed.

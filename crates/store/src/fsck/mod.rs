@@ -6,6 +6,7 @@
 mod bytes;
 mod journal;
 mod names;
+mod partials;
 mod repair;
 
 use std::fmt;
@@ -151,6 +152,10 @@ codes! {
     ReferencesWrong = "references-wrong", Warning;
     /// A row says of something that a manifest refers to that it is here when it is not, or the other way round.
     PresenceWrong = "presence-wrong", Warning;
+    /// The beginning of a blob is not what its record says.
+    PartialDamaged = "partial-damaged", Warning;
+    /// A part of a partial without the other; the next start removes it.
+    PartialOrphan = "partial-orphan", Note;
     /// A repository holds nothing.
     RepositoryEmpty = "repository-empty", Warning;
     /// Something unreferenced would never be collected.
@@ -199,6 +204,7 @@ pub fn fsck(options: &FsckOptions, progress: &(dyn Fn(Progress) + Sync)) -> Resu
     check.bytes(progress)?;
     check.rows()?;
     check.uploads()?;
+    check.partials()?;
     check.journal()?;
     Ok(check.report)
 }

@@ -128,6 +128,7 @@ fn options(layout: &Layout, faults: Faults) -> Options {
         manifest_cache: 1 << 20,
         grace: Duration::from_secs(3600),
         upload_expiry: Duration::from_secs(3600),
+        partial_expiry: Duration::from_secs(3600),
         faults,
     }
 }

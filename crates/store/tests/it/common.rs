@@ -19,6 +19,7 @@ pub(crate) fn options(root: &Path) -> Options {
         manifest_cache: 1 << 20,
         grace: Duration::from_secs(3600),
         upload_expiry: Duration::from_secs(3600),
+        partial_expiry: Duration::from_secs(3600),
         faults: Faults::none(),
     }
 }

@@ -21,8 +21,9 @@ const POINT: &str = "STORE_CRASH_POINT";
 const NTH: &str = "STORE_CRASH_NTH";
 const SEED: &str = "STORE_CRASH_SEED";
 
-/// Points that only a journal large enough to be compacted comes past; a test beside that code has them.
-const ELSEWHERE: [&str; 2] = ["journal-replace", "journal-replaced"];
+/// Points that no push comes past: only a journal large enough to be compacted, or what is fetched. Their own tests have
+/// them.
+const ELSEWHERE: [&str; 4] = ["journal-replace", "journal-replaced", "partial-sync", "partial-record"];
 
 /// Not a test by itself: what the others run as a child.
 #[test]

@@ -10,4 +10,5 @@ mod damage;
 mod faults;
 mod hub;
 mod model;
+mod partials;
 mod uploads;
