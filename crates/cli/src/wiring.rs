@@ -51,6 +51,7 @@ pub(crate) async fn store(settings: &Settings, data: &Path) -> anyhow::Result<St
         manifest_cache: bytes(settings.cache.manifests),
         grace: settings.collect.grace.0,
         upload_expiry: settings.collect.upload_expiry.0,
+        partial_expiry: settings.collect.partial_expiry.0,
         faults: Faults::none(),
     };
     Store::open(options).await.with_context(|| format!("cannot keep data in {}", data.display()))
@@ -80,6 +81,7 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
             concurrent: count(settings.fill.concurrent),
             patience: settings.fill.patience.0,
             delta_wait: settings.fill.delta_wait.0,
+            delta_deadline: settings.fill.delta_deadline.0,
         },
         delta: deltaport_registry::Delta {
             memory: settings.delta.memory.0,

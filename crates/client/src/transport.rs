@@ -308,9 +308,15 @@ impl Answer {
 
     /// What a status that is no success means.
     pub(crate) async fn into_error(self) -> ErrorKind {
-        let (status, retry_after) = (self.status(), self.retry_after());
+        let (status, retry_after, from_home) = (self.status(), self.retry_after(), self.from_home);
         self.drain().await;
         match status.as_u16() {
+            // Only the registry itself can say what it has. An address that it gave may have expired on the way, and
+            // it gives another one.
+            400 | 403 | 404 | 410 if !from_home => {
+                let why = format!("redirects to a place that answers {status}");
+                ErrorKind::Unavailable { why, retry_after, quota: false }
+            }
             401 | 403 | 451 => ErrorKind::Denied(format!("answers {status}")),
             404 | 410 => ErrorKind::NotFound,
             408 | 429 | 500..=599 => {

@@ -18,6 +18,7 @@ impl Registry {
                     self.metrics().collected_blobs.inc_by(collected.blobs);
                     self.metrics().collected_bytes.inc_by(collected.bytes);
                     self.metrics().collected_uploads.inc_by(collected.uploads);
+                    self.metrics().collected_partials.inc_by(collected.partials);
                     tracing::debug!(?collected, "the collector ran");
                 }
                 Err(error) => {

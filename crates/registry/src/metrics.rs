@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry as Prometheus;
 pub struct Metrics {
     pub(crate) collected_blobs: Counter,
     pub(crate) collected_bytes: Counter,
+    pub(crate) collected_partials: Counter,
     pub(crate) collected_uploads: Counter,
     pub(crate) collector_failures: Counter,
     pub(crate) collector_runs: Counter,
@@ -31,6 +32,7 @@ pub struct Metrics {
     dedupe_saved_bytes: Family<Host, Counter>,
     negative: Family<Host, Counter>,
     received_bytes: Family<Host, Counter>,
+    resumes: Family<Host, Counter>,
     served_bytes: Family<Host, Counter>,
     stale: Family<Host, Counter>,
 }
@@ -60,6 +62,11 @@ impl Metrics {
         for (name, help, counter) in [
             ("collected_blobs", "Unreferenced blobs removed", &self.collected_blobs),
             ("collected_bytes", "Bytes of unreferenced blobs removed", &self.collected_bytes),
+            (
+                "collected_partials",
+                "Beginnings of blobs that nobody went on with removed",
+                &self.collected_partials,
+            ),
             ("collected_uploads", "Abandoned uploads removed", &self.collected_uploads),
             ("collector_failures", "Runs of the collector that failed", &self.collector_failures),
             ("collector_runs", "Runs of the collector that succeeded", &self.collector_runs),
@@ -101,6 +108,7 @@ impl Metrics {
                 &self.negative,
             ),
             ("upstream_served_bytes", "Bytes of manifests and blobs sent to clients", &self.served_bytes),
+            ("upstream_resumes", "Requests that went on where a transfer had broken off", &self.resumes),
             ("upstream_stale_answers", "Stored tags served although they may have moved", &self.stale),
         ] {
             prometheus.register(name, help, family.clone());
@@ -112,6 +120,11 @@ impl Metrics {
     /// Bytes came from an upstream.
     pub(crate) fn received(&self, host: &str, bytes: u64) {
         self.received_bytes.get_or_create(&Host::of(host)).inc_by(bytes);
+    }
+
+    /// A transfer that had broken off goes on.
+    pub(crate) fn resumed(&self, host: &str) {
+        self.resumes.get_or_create(&Host::of(host)).inc();
     }
 
     /// A blob came from an upstream.

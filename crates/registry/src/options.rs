@@ -97,11 +97,19 @@ pub struct Fill {
     pub patience: Duration,
     /// How long to wait for a delta that an upstream is still making.
     pub delta_wait: Duration,
+    /// How long the way by a delta may take, counted from when a client began to wait, before the whole layer is fetched
+    /// beside it.
+    pub delta_deadline: Duration,
 }
 
 impl Default for Fill {
     fn default() -> Self {
-        Self { concurrent: 8, patience: Duration::from_secs(120), delta_wait: Duration::from_secs(20) }
+        Self {
+            concurrent: 8,
+            patience: Duration::from_secs(120),
+            delta_wait: Duration::from_secs(20),
+            delta_deadline: Duration::from_secs(20),
+        }
     }
 }
 

@@ -123,7 +123,7 @@ pub struct Filling {
 /// How far a blob that is being fetched has come.
 ///
 /// The end that fetches announces it. The last bytes are not announced before the digest is proven, so that nobody
-/// receives the whole of wrong bytes, and once a byte of `reader` is announced there is no other reader any more.
+/// receives the whole of wrong bytes.
 #[derive(Clone, Default)]
 pub(crate) struct Progress {
     /// The size of the whole blob in bytes, as soon as it is known and the blob is known to come.
@@ -132,18 +132,29 @@ pub(crate) struct Progress {
     pub(crate) reader: Option<store::Blob>,
     /// How many bytes may be read.
     pub(crate) readable: u64,
+    /// Which attempt the bytes of `reader` are from. Another one may have other bytes: whoever has read some of one must
+    /// not get the rest from another.
+    pub(crate) version: u32,
     /// How it ended.
     pub(crate) end: Option<Result<(), fill::Failure>>,
 }
 
 impl std::fmt::Debug for Progress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { size, readable, end, reader: _ } = self;
+        let Self { size, readable, version, end, reader: _ } = self;
         f.debug_struct("Progress")
             .field("size", size)
             .field("readable", readable)
+            .field("version", version)
             .field("end", end)
             .finish_non_exhaustive()
+    }
+}
+
+impl Progress {
+    /// All of the blob, which is proven, is in `reader`.
+    pub(crate) fn prove(&mut self, reader: store::Blob, size: u64) {
+        (self.size, self.reader, self.readable) = (Some(size), Some(reader), size);
     }
 }
 
@@ -156,13 +167,14 @@ impl Body {
         }
     }
 
-    /// Streams a part of it, which must lie within [`Body::size`].
+    /// Streams a part of it, which must lie within [`Body::size`]. Any number of parts may be read at the same time, each
+    /// at its own pace.
     pub fn read(&self, range: ByteRange) -> BodyStream {
         BodyStream(match self {
             Self::Stored(blob) => Source::Stored(blob.read(range)),
             Self::Filling(filling) => Source::Filling(Tail {
                 left: range,
-                state: Follow::wait(filling.progress.clone(), range.start),
+                state: Follow::wait(filling.progress.clone(), range.start, None),
             }),
         })
     }
@@ -216,7 +228,7 @@ enum Follow {
     /// Waits until there is more to read.
     Wait(BoxFuture<'static, io::Result<More>>),
     /// Reads what had arrived.
-    Read(watch::Receiver<Progress>, store::BlobStream),
+    Read(watch::Receiver<Progress>, store::BlobStream, u32),
 }
 
 /// More than there was.
@@ -224,23 +236,26 @@ struct More {
     progress: watch::Receiver<Progress>,
     reader: store::Blob,
     readable: u64,
+    version: u32,
 }
 
 impl Follow {
-    fn wait(mut progress: watch::Receiver<Progress>, behind: u64) -> Self {
+    /// Waits for bytes behind the first `behind`, of the version of which some were read.
+    fn wait(mut progress: watch::Receiver<Progress>, behind: u64, read: Option<u32>) -> Self {
         Self::Wait(Box::pin(async move {
-            let changed = progress.wait_for(|now| now.readable > behind || now.end.is_some()).await;
-            let more = match changed.as_deref() {
-                Ok(Progress { reader: Some(reader), readable, .. }) if *readable > behind => {
-                    Some((reader.clone(), *readable))
+            let replaced = |now: &Progress| read.is_some_and(|read| read != now.version);
+            let changed = progress
+                .wait_for(|now| now.readable > behind || now.end.is_some() || replaced(now))
+                .await
+                .map(|now| now.clone());
+            let gave_up = |why| io::Error::new(io::ErrorKind::UnexpectedEof, why);
+            match changed {
+                Ok(now) if replaced(&now) => Err(gave_up("what was sent so far may be wrong")),
+                Ok(Progress { reader: Some(reader), readable, version, .. }) if readable > behind => {
+                    Ok(More { progress, reader, readable, version })
                 }
-                _ => None,
-            };
-            drop(changed);
-            let gave_up =
-                || io::Error::new(io::ErrorKind::UnexpectedEof, "the upstream transfer was given up");
-            let (reader, readable) = more.ok_or_else(gave_up)?;
-            Ok(More { progress, reader, readable })
+                _ => Err(gave_up("the upstream transfer was given up")),
+            }
         }))
     }
 }
@@ -253,17 +268,19 @@ impl Tail {
             }
             match &mut self.state {
                 Follow::Wait(more) => {
-                    let More { progress, reader, readable } = ready!(more.as_mut().poll(cx))?;
+                    let More { progress, reader, readable, version } = ready!(more.as_mut().poll(cx))?;
                     let now = ByteRange { start: self.left.start, end: readable.min(self.left.end) };
-                    self.state = Follow::Read(progress, reader.read(now));
+                    self.state = Follow::Read(progress, reader.read(now), version);
                 }
-                Follow::Read(progress, stream) => match ready!(Pin::new(stream).poll_next(cx)) {
+                Follow::Read(progress, stream, version) => match ready!(Pin::new(stream).poll_next(cx)) {
                     Some(Ok(chunk)) => {
                         self.left.start += chunk.len() as u64;
                         return Poll::Ready(Some(Ok(chunk)));
                     }
                     Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                    None => self.state = Follow::wait(progress.clone(), self.left.start),
+                    None => {
+                        self.state = Follow::wait(progress.clone(), self.left.start, Some(*version));
+                    }
                 },
             }
         }

@@ -34,6 +34,7 @@ impl Site {
             manifest_cache: 1 << 20,
             grace: Duration::from_secs(600),
             upload_expiry: Duration::from_secs(600),
+            partial_expiry: Duration::from_secs(600),
             faults: Faults::none(),
         })
         .await

@@ -36,6 +36,7 @@ async fn registry(root: &Path, upstreams: Vec<Upstream>) -> Registry {
         manifest_cache: 1 << 20,
         grace: Duration::from_secs(600),
         upload_expiry: Duration::from_secs(600),
+        partial_expiry: Duration::from_secs(600),
         faults: Faults::none(),
     })
     .await

@@ -203,6 +203,8 @@ pub struct Collect {
     pub grace: Span,
     /// How long an upload that nobody touches is kept.
     pub upload_expiry: Span,
+    /// How long the beginning of a blob that did not arrive whole is kept.
+    pub partial_expiry: Span,
 }
 
 /// `[log]`
@@ -334,6 +336,8 @@ pub struct Fill {
     pub patience: Span,
     /// How long to wait for a delta that is being made.
     pub delta_wait: Span,
+    /// How long the way by a delta may take before the whole layer is fetched beside it.
+    pub delta_deadline: Span,
 }
 
 /// `[delta]`

@@ -1,12 +1,19 @@
 //! Blobs from upstream: one transfer for all who wait, who read along while it grows.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use deltaport_client::ErrorKind;
+use deltaport_oci::wire::ByteRange;
 use deltaport_oci::{Digest, Reference, RepositoryName};
 use deltaport_store as store;
+use deltaport_store::Partial;
+use futures_util::StreamExt as _;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Failure;
 use super::transfer::Transfer;
@@ -18,6 +25,9 @@ use crate::{Registry, Result};
 /// How many bytes at the end of a blob are kept back until its digest is proven. Who gets a wrong blob up to there gets
 /// no last byte, and knows it.
 const HOLD_BACK: u64 = 64 << 10;
+/// How long an upstream may take to answer before what has been kept of an earlier transfer is served. It is asked first:
+/// when it says that it has nothing (any more), clients are told, and can ask elsewhere.
+const HEAD_START: Duration = Duration::from_secs(1);
 
 impl Registry {
     /// Fetches a blob that is missing here, so that it can be read while it arrives; `None` when no upstream is
@@ -90,10 +100,10 @@ impl Registry {
             Flight::Full => Err(Failure::Busy),
             Flight::Started(progress, guard) => {
                 let (registry, repository, digest) = (self.clone(), repository.clone(), *digest);
+                let began = Instant::now();
                 tokio::spawn(async move {
-                    let fill = Fill { registry, source, repository, digest, progress: sender };
-                    fill.run().await;
-                    drop(guard);
+                    let fill = Fill { registry, source, repository, digest, began, progress: sender };
+                    fill.run(guard).await;
                 });
                 Ok(progress)
             }
@@ -108,13 +118,18 @@ pub(super) struct Fill {
     /// Its local repository.
     pub(super) repository: RepositoryName,
     pub(super) digest: Digest,
+    /// When the first client began to wait.
+    pub(super) began: Instant,
     pub(super) progress: watch::Sender<Progress>,
 }
 
 impl Fill {
-    async fn run(self) {
+    /// `duty` is what keeps others from fetching it too. It ends before they are told of the end, so that whoever asks
+    /// again is not told of the same failure.
+    async fn run<D>(self, duty: D) {
         let (host, metrics) = (self.source.remote.client.host(), self.registry.metrics());
         let end = self.fetch().await;
+        drop(duty);
         match &end {
             Ok(()) => metrics.filled(host),
             Err(failure) if failure.is_absence() => {}
@@ -129,27 +144,41 @@ impl Fill {
     }
 
     async fn fetch(&self) -> Result<(), Failure> {
-        let names = self.registry.store().names();
+        let (store, names) = (self.registry.store(), self.registry.store().names());
         // It may have arrived between the caller's look and this one.
         if names.blob(&self.repository, &self.digest).await?.is_some()
-            && self.registry.store().blobs().open(&self.digest).await?.is_some()
+            && store.blobs().open(&self.digest).await?.is_some()
         {
             return Ok(());
         }
         self.source.may_ask(Ask::Blob)?;
         if self.link().await? {
+            store.blobs().forget_partial(&self.repository, &self.digest).await?;
             return Ok(());
         }
         let fetching = Arc::clone(&self.registry.0.fills.fetching);
         let _permit = fetching.acquire_owned().await.map_err(|_| Failure::Busy)?;
         let referenced = names.referenced(&self.repository, &self.digest).await?;
-        let size = referenced.as_ref().map(|referenced| referenced.size);
-        if let Some(size) = size.filter(|_| referenced.is_some_and(|referenced| referenced.layer))
-            && self.by_delta(size).await
-        {
-            return Ok(());
+        let layer = referenced.as_ref().filter(|referenced| referenced.layer).map(|layer| layer.size);
+        let size = referenced.map(|referenced| referenced.size);
+
+        let mut whole = Some(store.blobs().partial(&self.repository, &self.digest).await?);
+        let mut delta = None;
+        let fetched = match layer {
+            Some(size) => Box::pin(self.soonest(size, &mut delta, &mut whole)).await,
+            None => self.whole(size, &mut whole).await,
+        };
+        for left in [whole, delta].into_iter().flatten() {
+            match fetched {
+                Ok(()) => {
+                    if let Err(error) = left.discard().await {
+                        tracing::warn!(digest = %self.digest, %error, "what is left of a transfer could not be removed");
+                    }
+                }
+                Err(_) => left.close().await,
+            }
         }
-        self.whole(size).await
+        fetched
     }
 
     /// Takes a blob that another repository holds, if the upstream has it in this one too.
@@ -173,42 +202,132 @@ impl Fill {
         }
     }
 
-    /// Fetches the whole blob and lets others read along.
-    async fn whole(&self, size: Option<u64>) -> Result<(), Failure> {
-        let options = self.registry.options();
-        let store = self.registry.store();
-        let mut staging = store.blobs().stage(self.digest.algorithm()).await?;
-        let (arrived, reader) = (staging.progress(), staging.reader()?);
-        let transfer = Transfer {
-            source: &self.source,
-            digest: &self.digest,
-            size,
-            limit: size.unwrap_or(options.limits.blob_bytes),
-            patience: options.fill.patience,
-            committed: self.progress.borrow().size.is_some(),
-            metrics: self.registry.metrics(),
-        };
-        let begun = |size| {
-            // Of no bytes none can be held back: whoever were told of them would have the whole, wrong or right.
-            if size == 0 {
-                return;
+    /// Fetches a layer as a delta, or whole: when there is no delta, when it fails, and beside it when it takes longer
+    /// than clients should wait for a first byte. The delta and the layer each have a partial of their own, which is left
+    /// where the other way has brought the layer.
+    async fn soonest(
+        &self,
+        size: u64,
+        delta: &mut Option<Partial>,
+        whole: &mut Option<Partial>,
+    ) -> Result<(), Failure> {
+        let missing = size.saturating_sub(whole.as_ref().map_or(0, Partial::length));
+        let mut by_delta = pin!(self.by_delta(size, missing, delta));
+        let deadline = self.began + self.registry.options().fill.delta_deadline;
+        match tokio::time::timeout_at(deadline, &mut by_delta).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => return self.whole(Some(size), whole).await,
+            Err(_) => {
+                tracing::info!(digest = %self.digest, "a delta takes long; the layer is fetched beside it")
             }
-            self.announce(|progress| {
-                progress.size = Some(size);
-                progress.reader = Some(reader.clone());
-            });
-        };
+        }
+        let mut fetched = pin!(self.whole(Some(size), whole));
         tokio::select! {
-            fetched = transfer.run(&mut staging, begun) => fetched?,
-            never = self.follow_staging(arrived) => match never {},
+            biased;
+            came = &mut by_delta => if came { Ok(()) } else { fetched.await },
+            fetched = &mut fetched => match fetched {
+                Ok(()) => {
+                    self.registry.metrics().delta_fallback(self.source.remote.client.host(), "slow");
+                    Ok(())
+                }
+                Err(failure) => if by_delta.await { Ok(()) } else { Err(failure) },
+            }
+        }
+    }
+
+    /// Fetches the whole blob, behind what there is of it, and lets others read along.
+    ///
+    /// When bytes that came in pieces turn out wrong, or what the upstream says contradicts them, everything is fetched
+    /// once more from the beginning: one of the pieces may have been bad. Bytes that came in one answer are what the
+    /// upstream has.
+    async fn whole(&self, size: Option<u64>, place: &mut Option<Partial>) -> Result<(), Failure> {
+        let mut again = false;
+        loop {
+            let partial = match place.take() {
+                Some(partial) => partial,
+                None => self.registry.store().blobs().partial(&self.repository, &self.digest).await?,
+            };
+            let (pieced, failure) = match self.attempt(size, place.insert(partial)).await {
+                Ok(pieced) => match self.commit(place).await {
+                    Ok(()) => return Ok(()),
+                    Err(failure) => (pieced, failure),
+                },
+                Err(failed) => failed,
+            };
+            let begin_again = pieced && !again && failure.is_contradiction();
+            if (begin_again || failure.is_gone())
+                && let Some(partial) = place.take()
+            {
+                partial.discard().await?;
+            }
+            if !begin_again {
+                return Err(failure);
+            }
+            tracing::warn!(digest = %self.digest, %failure, "a blob is fetched again from its beginning");
+            again = true;
+            self.announce(|progress| {
+                (progress.readable, progress.reader) = (0, None);
+                progress.version += 1;
+            });
+        }
+    }
+
+    /// Fetches what is missing; whether the bytes then come from more than one answer. A failure tells that too.
+    async fn attempt(&self, size: Option<u64>, partial: &mut Partial) -> Result<bool, (bool, Failure)> {
+        let options = self.registry.options();
+        // What a client has been told counts, then the manifest; what an earlier attempt has been told counts least.
+        let size = self.progress.borrow().size.or(size).or(partial.size());
+        let (at, limit) = (partial.length(), size.unwrap_or(options.limits.blob_bytes));
+        if at > 0 && (at >= limit || partial.is_whole().await.map_err(|error| (true, error.into()))?) {
+            return Ok(true);
+        }
+        let (arrived, reader) = (partial.progress(), partial.reader());
+        let mut transfer = Transfer::new(&self.source, &self.digest, at, limit, self.registry.metrics());
+        transfer.size = size;
+        transfer.patience = options.fill.patience;
+        transfer.committed = self.progress.borrow().size.is_some();
+        let begun = |size| self.show(size, &reader);
+        let fetched = tokio::select! {
+            fetched = transfer.run(partial, begun) => fetched,
+            never = self.follow_arriving(arrived) => match never {},
+            never = self.show_what_is_kept(size.filter(|_| at > 0), &reader) => match never {},
         };
-        let size = store.commit(staging, &self.digest, &self.repository).await?;
-        self.proven(reader, size);
+        fetched.map(|()| transfer.is_pieced()).map_err(|failure| (transfer.is_pieced(), failure))
+    }
+
+    /// Proves what has arrived and makes it the blob. Wrong bytes are gone then.
+    async fn commit(&self, place: &mut Option<Partial>) -> Result<(), Failure> {
+        let Some(partial) = place.take() else { return Err(Failure::Busy) };
+        let reader = partial.reader();
+        let size = partial.commit().await?;
+        self.announce(|progress| progress.prove(reader, size));
         Ok(())
     }
 
+    /// Lets others read what is in `reader`, but for the end.
+    fn show(&self, size: u64, reader: &store::Blob) {
+        // Of no bytes none can be held back: whoever were told of them would have the whole, wrong or right.
+        if size == 0 {
+            return;
+        }
+        self.announce(|progress| {
+            progress.size = Some(size);
+            progress.reader = Some(reader.clone());
+            progress.readable = progress.readable.max(reader.size().min(size.saturating_sub(HOLD_BACK)));
+        });
+    }
+
+    /// Lets others read what there is when the upstream does not answer soon.
+    async fn show_what_is_kept(&self, size: Option<u64>, reader: &store::Blob) -> Infallible {
+        tokio::time::sleep(HEAD_START).await;
+        if let Some(size) = size {
+            self.show(size, reader);
+        }
+        std::future::pending().await
+    }
+
     /// Announces what arrives, but for the end.
-    async fn follow_staging(&self, mut arrived: watch::Receiver<u64>) -> Infallible {
+    async fn follow_arriving(&self, mut arrived: watch::Receiver<u64>) -> Infallible {
         while arrived.changed().await.is_ok() {
             let bytes = *arrived.borrow_and_update();
             self.announce(|progress| {
@@ -219,16 +338,51 @@ impl Fill {
         std::future::pending().await
     }
 
-    /// Lets go of everything: `reader` holds the blob.
-    pub(super) fn proven(&self, reader: store::Blob, size: u64) {
-        self.announce(|progress| {
-            progress.size = Some(size);
-            progress.reader = Some(reader);
-            progress.readable = size;
-        });
+    /// Lets go of everything: `reader` holds the blob, and came another way than what has been shown so far, if anything.
+    /// Who has read nothing but the same bytes reads on.
+    pub(super) async fn prove_other(&self, reader: store::Blob, size: u64) {
+        let mut same = 0;
+        loop {
+            let (shown, readable) = {
+                let progress = self.progress.borrow();
+                (progress.reader.clone(), progress.readable)
+            };
+            let Some(shown) = shown.filter(|_| readable > same) else { break };
+            if !are_same(&shown, &reader, ByteRange { start: same, end: readable }).await {
+                tracing::warn!(digest = %self.digest, "wrong bytes of a blob were shown; who has read them is cut off");
+                self.announce(|progress| progress.version += 1);
+                break;
+            }
+            same = readable;
+        }
+        self.announce(|progress| progress.prove(reader, size));
     }
 
     pub(super) fn announce(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(change);
     }
+}
+
+/// Whether two files have the same bytes there. One that cannot be read has others.
+async fn are_same(one: &store::Blob, other: &store::Blob, range: ByteRange) -> bool {
+    let mut ends = [one.read(range), other.read(range)];
+    let mut rests = [Bytes::new(), Bytes::new()];
+    let mut left = range.len();
+    while left > 0 {
+        for (stream, rest) in ends.iter_mut().zip(&mut rests) {
+            if rest.is_empty() {
+                match stream.next().await {
+                    Some(Ok(chunk)) => *rest = chunk,
+                    _ => return false,
+                }
+            }
+        }
+        let [one, other] = &mut rests;
+        let count = one.len().min(other.len());
+        if one.split_to(count) != other.split_to(count) {
+            return false;
+        }
+        left -= count as u64;
+    }
+    true
 }

@@ -1,17 +1,19 @@
 //! A layer as a delta from layers that are here.
 //!
-//! Nothing of a layer is served before all of it is proven, since a delta that turns out bad half-way is followed by
-//! the whole layer, into another file. Every failure here ends in that.
+//! Nothing of what a delta makes is served before all of it is proven, since one that turns out bad half-way is followed
+//! by the whole layer, into another file. Every failure here ends in that. The delta itself arrives in a partial, so that
+//! a link that breaks costs nothing twice.
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use deltaport_client as client;
-use deltaport_client::{LayerDelta, MAX_OFFERED};
+use deltaport_client::{ErrorKind, LayerDelta, MAX_OFFERED};
 use deltaport_delta as delta;
 use deltaport_oci::Digest;
 use deltaport_store as store;
+use deltaport_store::Partial;
 use tokio::sync::mpsc;
 
 use super::Failure;
@@ -45,6 +47,8 @@ enum Fallback {
     Pending,
     #[error("the delta is for something else")]
     Unasked,
+    #[error("the delta is not what its digest says")]
+    Damaged,
     #[error("the delta could not be fetched: {0}")]
     Fetch(Failure),
     #[error("the delta could not be applied: {0}")]
@@ -73,11 +77,17 @@ impl Fallback {
             Self::NotOffered => "not_offered",
             Self::Pending => "pending",
             Self::Unasked => "unasked",
+            Self::Damaged => "damaged",
             Self::Fetch(_) => "fetch",
             Self::Apply(_) => "apply",
             Self::Store(store::Error::Mismatch { .. }) => "mismatch",
             Self::Store(_) => "store",
         }
+    }
+
+    /// Whether the delta may be good for another attempt when the whole layer does not arrive either.
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Fetch(Failure::Upstream(error)) if matches!(error.kind(), ErrorKind::Unavailable { .. }))
     }
 
     /// Whether this is how things are when nothing is wrong.
@@ -87,20 +97,27 @@ impl Fallback {
 }
 
 impl Fill {
-    /// Tries to get the layer as a delta; `false` when it has to be fetched whole.
-    pub(super) async fn by_delta(&self, size: u64) -> bool {
+    /// Tries to get the layer as a delta of fewer bytes than are `missing`; `false` when it has to be fetched whole.
+    /// `place` is where the delta arrives; what is left there at the end is good for another attempt.
+    pub(super) async fn by_delta(&self, size: u64, missing: u64, place: &mut Option<Partial>) -> bool {
         let largest = self.registry.options().delta.maximum_layer;
-        if !self.source.remote.deltas.worth_asking(size) || size > largest {
+        if !self.source.remote.deltas.worth_asking(missing) || size > largest {
             return false;
         }
         let (host, metrics) = (self.source.remote.client.host(), self.registry.metrics());
-        match self.try_delta(size).await {
+        match self.try_delta(size, missing, place).await {
             Ok(delta_size) => {
-                metrics.delta_applied(host, size.saturating_sub(delta_size));
+                metrics.delta_applied(host, missing.saturating_sub(delta_size));
                 tracing::info!(digest = %self.digest, size, delta_size, "a layer came as a delta");
                 true
             }
             Err(fallback) => {
+                if !fallback.is_passing()
+                    && let Some(useless) = place.take()
+                    && let Err(error) = useless.discard().await
+                {
+                    tracing::warn!(digest = %self.digest, %error, "a delta could not be removed");
+                }
                 metrics.delta_fallback(host, fallback.reason());
                 if fallback.is_ordinary() {
                     tracing::debug!(digest = %self.digest, reason = %fallback, "a layer is fetched whole");
@@ -113,12 +130,12 @@ impl Fill {
     }
 
     /// Returns how many bytes the delta had.
-    async fn try_delta(&self, size: u64) -> Result<u64, Fallback> {
+    async fn try_delta(&self, size: u64, missing: u64, place: &mut Option<Partial>) -> Result<u64, Fallback> {
         let bases = self.bases(size).await?;
         let found = self.ask(&bases).await?;
         // From here on clients get the layer, one way or the other, so they can be told its size.
         self.announce(|progress| progress.size = Some(size));
-        let (delta, delta_size) = self.fetch_delta(&found, size).await?;
+        let (delta, delta_size) = self.fetch_delta(&found, missing, place).await?;
         let _permit = self.registry.0.fills.applying.acquire().await;
         self.apply(delta, &bases, size).await?;
         Ok(delta_size)
@@ -159,27 +176,27 @@ impl Fill {
         }
     }
 
-    /// Fetches a delta into a file of its own. One that is as large as the layer is given up.
-    async fn fetch_delta(&self, found: &Digest, size: u64) -> Result<(store::Blob, u64), Fallback> {
-        let mut staging = self.registry.store().blobs().stage(found.algorithm()).await?;
-        let transfer = Transfer {
-            source: &self.source,
-            digest: found,
-            size: None,
-            limit: size,
-            patience: PATIENCE,
-            committed: false,
-            metrics: self.registry.metrics(),
-        };
-        let written = transfer.run(&mut staging, |_size| {}).await.map_err(Fallback::Fetch)?;
-        let delta = staging.reader()?;
-        let mut arrived = staging.progress();
-        // A write that fails is told to the next one only, and there is none.
-        let all = tokio::time::timeout(PATIENCE, arrived.wait_for(|bytes| *bytes == written)).await;
-        if !matches!(all, Ok(Ok(_))) {
-            return Err(io::Error::other("the delta could not be written").into());
+    /// Fetches a delta behind what there is of it. One of more than `limit` bytes is given up.
+    async fn fetch_delta(
+        &self,
+        found: &Digest,
+        limit: u64,
+        place: &mut Option<Partial>,
+    ) -> Result<(store::Blob, u64), Fallback> {
+        let partial = self.registry.store().blobs().partial(&self.repository, found).await?;
+        let partial = place.insert(partial);
+        if partial.length() == 0 || !partial.is_whole().await? {
+            let (at, metrics) = (partial.length(), self.registry.metrics());
+            let mut transfer = Transfer::new(&self.source, found, at, limit, metrics);
+            transfer.size = partial.size();
+            transfer.patience = PATIENCE;
+            transfer.run(partial, |_size| {}).await.map_err(Fallback::Fetch)?;
         }
-        Ok((delta, written))
+        if partial.is_whole().await? {
+            Ok((partial.reader(), partial.length()))
+        } else {
+            Err(Fallback::Damaged)
+        }
     }
 
     /// Makes the layer of the delta, on a thread of its own.
@@ -227,7 +244,7 @@ impl Fill {
         made?;
         let reader = staging.reader()?;
         let size = store.commit(staging, &self.digest, &self.repository).await?;
-        self.proven(reader, size);
+        self.prove_other(reader, size).await;
         Ok(())
     }
 

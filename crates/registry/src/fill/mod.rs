@@ -128,6 +128,20 @@ impl Failure {
         self.absence().is_some()
     }
 
+    /// Whether the upstream does not have it (any more).
+    fn is_gone(&self) -> bool {
+        self.absence() == Some(Absence::NotFound)
+    }
+
+    /// Whether what has arrived and what the upstream says do not fit together.
+    fn is_contradiction(&self) -> bool {
+        match self {
+            Self::Upstream(error) => matches!(error.kind(), ErrorKind::Protocol(_) | ErrorKind::Limit { .. }),
+            Self::Store(error) => matches!(**error, store::Error::Mismatch { .. }),
+            _ => false,
+        }
+    }
+
     /// Whether it follows from something that has been in the log before.
     fn is_old_news(&self) -> bool {
         matches!(self, Self::Remembered(_) | Self::Paused | Self::Sated { .. } | Self::Exhausted(_))

@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 use deltaport_client as client;
 use deltaport_client::ErrorKind;
 use deltaport_oci::Digest;
-use deltaport_store::Staging;
+use deltaport_store::Partial;
 
 use super::Failure;
 use crate::Metrics;
 use crate::upstream::{Ask, Source};
 
-/// The pause after the first failure in a row; each further one doubles it.
+/// The most that is waited after the first failure in a row; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause.
+/// The most that is ever waited, unless the upstream asks for more.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// A blob on its way into a staging file.
+/// A blob on its way into a partial.
 pub(super) struct Transfer<'a> {
     pub(super) source: &'a Source,
     pub(super) digest: &'a Digest,
-    /// How many bytes the blob has, as the manifest says; the upstream must say the same.
+    /// How many bytes the blob has, if that is known; the upstream must say the same.
     pub(super) size: Option<u64>,
     /// The most bytes to take.
     pub(super) limit: u64,
@@ -31,86 +31,148 @@ pub(super) struct Transfer<'a> {
     /// sent elsewhere any more.
     pub(super) committed: bool,
     pub(super) metrics: &'a Metrics,
+    /// How many bytes there are.
+    at: u64,
+    /// Whether anything was asked for behind them.
+    pieced: bool,
+    /// From where on the last request has asked.
+    asked_from: u64,
+    /// Whether the next request asks for everything.
+    all: bool,
 }
 
-impl Transfer<'_> {
-    /// Fetches everything and returns how many bytes there were. `begun` is told the size once the upstream has begun
-    /// to send.
+impl<'a> Transfer<'a> {
+    /// A transfer that goes on behind the first `at` bytes, of at most `limit`.
+    pub(super) fn new(
+        source: &'a Source,
+        digest: &'a Digest,
+        at: u64,
+        limit: u64,
+        metrics: &'a Metrics,
+    ) -> Self {
+        Self {
+            source,
+            digest,
+            size: None,
+            limit,
+            patience: Duration::ZERO,
+            committed: false,
+            metrics,
+            at,
+            pieced: at > 0,
+            asked_from: at,
+            all: false,
+        }
+    }
+
+    /// Whether the bytes are put together from more than one answer, one of which may have been wrong.
+    pub(super) fn is_pieced(&self) -> bool {
+        self.pieced
+    }
+
+    /// Fetches everything. `begun` is told the size, if it is known, as soon as it is worth telling others: when the
+    /// upstream has begun to answer, or does not but there are bytes.
     ///
-    /// The bytes are not proven: that is done by whoever commits the staging file.
+    /// The bytes are not proven: that is done by whoever commits the partial.
     pub(super) async fn run(
-        &self,
-        staging: &mut Staging,
+        &mut self,
+        partial: &mut Partial,
         mut begun: impl FnMut(u64),
-    ) -> Result<u64, Failure> {
-        let (mut written, mut size) = (0, self.size);
+    ) -> Result<(), Failure> {
         let (mut failures, mut last_byte) = (0, Instant::now());
         loop {
-            let before = written;
-            let attempt = self.attempt(staging, &mut written, &mut size, &mut begun).await;
-            if written > before {
+            let before = self.at;
+            let attempt = self.attempt(partial, &mut begun).await;
+            if self.at > before {
                 (failures, last_byte) = (0, Instant::now());
             }
             let error = match attempt {
-                Ok(()) => return Ok(written),
-                Err(Failure::Upstream(error)) if self.may_retry(&error, written) => error,
+                Ok(()) => return Ok(()),
+                Err(Failure::Upstream(error)) if self.may_retry(&error) => error,
+                Err(Failure::Upstream(error)) if self.may_ask_for_all(&error) => {
+                    tracing::warn!(digest = %self.digest, at = self.at, %error, "a blob is asked for from its beginning");
+                    self.all = true;
+                    continue;
+                }
                 Err(failure) => return Err(failure),
             };
+            if let Some(size) = self.size.filter(|_| self.at > 0) {
+                begun(size);
+                self.committed = true;
+            }
             let pause = pause(failures, &error);
             if last_byte.elapsed() + pause > self.patience {
                 return Err(error.into());
             }
             failures += 1;
-            tracing::info!(digest = %self.digest, at = written, %error, ?pause, "a transfer broke off and goes on");
+            tracing::info!(digest = %self.digest, at = self.at, %error, ?pause, "a transfer broke off and goes on");
             tokio::time::sleep(pause).await;
         }
     }
 
-    fn may_retry(&self, error: &client::Error, written: u64) -> bool {
-        matches!(error.kind(), ErrorKind::Unavailable { .. }) && (written > 0 || self.committed)
+    fn may_retry(&self, error: &client::Error) -> bool {
+        matches!(error.kind(), ErrorKind::Unavailable { .. }) && (self.at > 0 || self.committed)
+    }
+
+    /// Whether the trouble may be that the upstream cannot send a part. It is then asked for everything.
+    fn may_ask_for_all(&self, error: &client::Error) -> bool {
+        matches!(error.kind(), ErrorKind::Protocol(_)) && self.asked_from > 0
     }
 
     /// One request, from what has arrived to the end. What is known of the size must not change: others have been told.
-    async fn attempt(
-        &self,
-        staging: &mut Staging,
-        written: &mut u64,
-        size: &mut Option<u64>,
-        begun: &mut impl FnMut(u64),
-    ) -> Result<(), Failure> {
-        let Source { remote, repository } = self.source;
-        let asked = remote.client.blob(repository, self.digest, *written, self.limit).await;
-        remote.note(Ask::Blob, &asked);
-        let mut body = asked?;
-        *size = match (*size, body.size()) {
+    async fn attempt(&mut self, partial: &mut Partial, begun: &mut impl FnMut(u64)) -> Result<(), Failure> {
+        let mut body = self.ask().await?;
+        self.size = match (self.size, body.size()) {
             (Some(expected), Some(actual)) if expected != actual => {
                 let why = format!("says the blob has {actual} bytes, it was to have {expected}");
                 return Err(self.fail(ErrorKind::Protocol(why)));
             }
             (expected, actual) => expected.or(actual),
         };
-        if let Some(size) = *size {
+        if let Some(size) = self.size {
+            partial.set_size(size);
             begun(size);
+            self.committed = true;
         }
         // An upstream that cannot resume sends again what is here.
-        let mut skip = written.saturating_sub(body.start());
+        let mut skip = self.at.saturating_sub(body.start());
         while let Some(mut chunk) = body.chunk().await? {
-            self.metrics.received(remote.client.host(), chunk.len() as u64);
+            self.arrived(chunk.len());
             let known = chunk.len().min(usize::try_from(skip).unwrap_or(usize::MAX));
             skip -= known as u64;
             let new = chunk.split_off(known);
             if !new.is_empty() {
-                *written += new.len() as u64;
-                staging.write(new).await?;
+                self.at += new.len() as u64;
+                partial.write(new).await?;
             }
         }
-        match *size {
-            Some(size) if *written < size => {
-                let why = format!("sent {written} of {size} bytes");
+        match self.size {
+            Some(size) if self.at < size => {
+                let why = format!("sent {} of {size} bytes", self.at);
                 Err(self.fail(ErrorKind::unavailable(why)))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Where every request for the blob's bytes begins: for those that are not here, always at the registry itself, since
+    /// what it redirected to may be gone by now.
+    async fn ask(&mut self) -> Result<client::BlobBody, Failure> {
+        let Source { remote, repository } = self.source;
+        if self.at > 0 {
+            self.pieced = true;
+            self.metrics.resumed(remote.client.host());
+        }
+        // Everything is asked for once: it may do parts after all, and if it does not, that costs a question.
+        self.asked_from = if std::mem::take(&mut self.all) { 0 } else { self.at };
+        let asked = remote.client.blob(repository, self.digest, self.asked_from, self.limit).await;
+        remote.note(Ask::Blob, &asked);
+        Ok(asked?)
+    }
+
+    /// Where every chunk comes past, those included that were here already.
+    fn arrived(&self, bytes: usize) {
+        self.metrics.received(self.source.remote.client.host(), bytes as u64);
     }
 
     fn fail(&self, kind: ErrorKind) -> Failure {
@@ -118,12 +180,12 @@ impl Transfer<'_> {
     }
 }
 
-/// How long to wait before the next attempt: twice as long each time, less up to a quarter, so that those whose
+/// How long to wait before the next attempt: any time up to a limit that doubles with each failure, so that those whose
 /// transfers broke together do not come back together; longer if the upstream asks for that.
 fn pause(failures: u32, error: &client::Error) -> Duration {
-    let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
-    let random = RandomState::new().hash_one(failures) % 256;
-    let pause = pause - pause * u32::try_from(random).unwrap_or(0) / 1024;
+    let most = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
+    let random = u32::try_from(RandomState::new().hash_one(failures) % 1024).unwrap_or(0);
+    let pause = most * random / 1024;
     match error.kind() {
         ErrorKind::Unavailable { retry_after: Some(asked), .. } => pause.max(*asked),
         _ => pause,
@@ -135,17 +197,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_and_stay_bounded() {
+    fn pauses_are_spread_over_all_of_a_growing_and_bounded_time() {
         let error = |retry_after| {
             let kind = ErrorKind::Unavailable { why: String::new(), retry_after, quota: false };
             client::Error::new("a".into(), kind)
         };
         for (failures, most) in [(0, FIRST_PAUSE), (2, 4 * FIRST_PAUSE), (u32::MAX, LONGEST_PAUSE)] {
-            let pause = pause(failures, &error(None));
-            assert!(pause <= most && pause >= most * 3 / 4, "{pause:?}");
+            let pauses: Vec<_> = (0..1000).map(|_| pause(failures, &error(None))).collect();
+            assert!(pauses.iter().all(|pause| *pause < most), "{failures}");
+            let below = |share| pauses.iter().filter(|pause| **pause < most * share / 4).count();
+            for share in 1..4 {
+                let expected = 250 * usize::try_from(share).unwrap();
+                assert!(below(share).abs_diff(expected) < 100, "{} below {share}/4", below(share));
+            }
         }
         assert_eq!(pause(5, &error(Some(Duration::from_secs(77)))), Duration::from_secs(77));
-        let hurried = pause(3, &error(Some(Duration::ZERO)));
-        assert!(hurried >= FIRST_PAUSE * 6, "an upstream cannot have us ask without a pause: {hurried:?}");
+        let hurried = (0..100).map(|_| pause(3, &error(Some(Duration::ZERO)))).max();
+        assert!(hurried >= Some(FIRST_PAUSE), "an upstream cannot have us ask without a pause: {hurried:?}");
     }
 }

@@ -18,6 +18,7 @@ async fn staging() -> (TempDir, Store, Staging) {
         manifest_cache: 0,
         grace: Duration::from_secs(60),
         upload_expiry: Duration::from_secs(60),
+        partial_expiry: Duration::from_secs(60),
         faults: Faults::none(),
     };
     let store = Store::open(options).await.expect("an empty store");

@@ -56,6 +56,7 @@ impl Setup {
             manifest_cache: 1 << 20,
             grace: Duration::from_secs(3600),
             upload_expiry: Duration::from_secs(3600),
+            partial_expiry: Duration::from_secs(3600),
             faults: self.faults,
         });
         let store = store.await.expect("an empty store opens");

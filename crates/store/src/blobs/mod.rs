@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::core::Core;
 use crate::error::Result;
-use crate::partial::Partial;
+use crate::partial::{self, Partial};
 use crate::staging::Staging;
 
 pub(crate) use place::put_manifest;
@@ -67,6 +67,12 @@ impl Blobs {
     /// Fails with [`Error::Busy`](crate::Error::Busy) while somebody has it.
     pub async fn partial(&self, repository: &RepositoryName, digest: &Digest) -> Result<Partial> {
         Partial::open(&self.core, repository, digest).await
+    }
+
+    /// Removes what [`Blobs::partial`] has kept, which is of no use when the blob has come another way. It does no harm
+    /// that there is nothing, or that somebody works on it.
+    pub async fn forget_partial(&self, repository: &RepositoryName, digest: &Digest) -> Result<()> {
+        partial::forget(&self.core, repository, digest).await
     }
 
     /// A source of scratch files beside the staged bytes. They have no names, and are gone when they are closed.

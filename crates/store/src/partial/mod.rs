@@ -139,8 +139,14 @@ impl Partial {
     }
 
     async fn settle(self) -> Result<u64> {
-        let (size, hasher) = self.inflow.drain().await?;
         let Self { core, what, inflow, keeping } = self;
+        let (size, hasher) = match inflow.drain().await {
+            Ok(written) => written,
+            Err(error) => {
+                keeping.close().await;
+                return Err(error);
+            }
+        };
         let path = core.layout.partial(&what.key);
         let (proving, file, digest, from) =
             (Arc::clone(&core), Arc::clone(inflow.file()), what.digest, path.clone());
@@ -161,7 +167,15 @@ impl Partial {
             names::blobs::ensure(tx, &digest, size)?;
             names::blobs::link(tx, &repository, &digest)
         };
-        place::settle(&core, digest, size, Source::File(path), change).await?;
+        let from = Source::File(path.clone());
+        if let Err(error) = place::settle(&core, digest, size, from, change).await {
+            match disk::size_if_there(&path) {
+                // They have come as far as their place, and it is not here that one could go on.
+                Ok(None) => remove(&core, &what, keeping).await?,
+                _ => keeping.close().await,
+            }
+            return Err(error);
+        }
         // The bytes have moved, or were there already.
         if let Err(error) = remove(&core, &what, keeping).await {
             tracing::warn!(%digest, %error, "what was kept of a transfer stays until the next start");
@@ -223,6 +237,20 @@ async fn remove(core: &Arc<Core>, what: &Arc<What>, keeping: Keeping) -> Result<
     core.blocking(move || {
         record::remove(&removing.layout, &what.key)?;
         disk::remove_if_there(&removing.layout.partial(&what.key))?;
+        drop(turn);
+        Ok(())
+    })
+    .await
+}
+
+/// Removes what there is of a partial, unless somebody works on it.
+pub(crate) async fn forget(core: &Arc<Core>, repository: &RepositoryName, digest: &Digest) -> Result<()> {
+    let key = Layout::partial_key(repository, digest);
+    let Some(turn) = Turn::take(core, &key) else { return Ok(()) };
+    let removing = Arc::clone(core);
+    core.blocking(move || {
+        record::remove(&removing.layout, &key)?;
+        disk::remove_if_there(&removing.layout.partial(&key))?;
         drop(turn);
         Ok(())
     })

@@ -33,7 +33,7 @@ use tokio_rustls::server::TlsStream;
 use crate::http::{Headers, read_head, read_request_body};
 use crate::tls::Certificates;
 
-pub use reply::Reply;
+pub use reply::{Gate, Reply};
 
 /// One line of the script: which requests it is about, and what they are answered.
 #[derive(Clone, Debug)]

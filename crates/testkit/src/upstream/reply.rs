@@ -1,11 +1,13 @@
 //! What the script answers, and what goes wrong on the way.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use deltaport_oci::wire::{DOCKER_CONTENT_DIGEST, Ranges};
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Semaphore;
 
 use super::Wire;
 use crate::http::Headers;
@@ -21,9 +23,33 @@ pub struct Reply {
     headers: Headers,
     body: Bytes,
     ranged: bool,
+    chunked: bool,
     delay: Duration,
     pause: Duration,
     fault: Option<(usize, Fault)>,
+    gate: Option<(usize, Gate)>,
+}
+
+/// What a reply can be held by in the middle, so that a test needs no clock. Clones are the same gate.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    /// A gate that is closed.
+    #[allow(clippy::new_without_default)] // whether a default gate is open would be anybody's guess
+    pub fn new() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    /// Lets pass whoever waits at it or comes later.
+    pub fn open(&self) {
+        self.0.close();
+    }
+
+    async fn pass(&self) {
+        // Nobody gives permits; it fails when the gate opens.
+        let _ = self.0.acquire().await;
+    }
 }
 
 /// How the sending of a body ends early.
@@ -45,9 +71,11 @@ impl Reply {
             headers: Headers::default(),
             body: Bytes::new(),
             ranged: false,
+            chunked: false,
             delay: Duration::ZERO,
             pause: Duration::ZERO,
             fault: None,
+            gate: None,
         }
     }
 
@@ -88,6 +116,13 @@ impl Reply {
         self
     }
 
+    /// Sends the body in chunks, without saying how long it is.
+    #[must_use]
+    pub fn chunked(mut self) -> Self {
+        self.chunked = true;
+        self
+    }
+
     /// Begins to answer after this time.
     #[must_use]
     pub fn delayed(mut self, delay: Duration) -> Self {
@@ -123,6 +158,13 @@ impl Reply {
         self
     }
 
+    /// Sends what is behind this many bytes of what would be sent only after `gate` was opened.
+    #[must_use]
+    pub fn held_after(mut self, bytes: usize, gate: &Gate) -> Self {
+        self.gate = Some((bytes, gate.clone()));
+        self
+    }
+
     /// Sends the reply; `false` when the connection is not to be used again. Every piece of the body that went out is
     /// reported to `sent`.
     pub(super) async fn send(
@@ -139,8 +181,11 @@ impl Reply {
         let fields = self.headers.render();
         let length = body.len();
         // 204 and 304 have no length, or clients wait for a body that they must not expect.
-        let length =
-            if matches!(status, 204 | 304) { String::new() } else { format!("Content-Length: {length}\r\n") };
+        let length = match status {
+            204 | 304 => String::new(),
+            _ if self.chunked => "Transfer-Encoding: chunked\r\n".to_owned(),
+            _ => format!("Content-Length: {length}\r\n"),
+        };
         let head = format!("HTTP/1.1 {status} Scripted\r\n{fields}{content_range}{length}\r\n");
         stream.write_all(head.as_bytes()).await?;
         if head_only {
@@ -148,11 +193,14 @@ impl Reply {
             return Ok(true);
         }
         let whole = self.fault.map_or(body.len(), |(after, _)| after.min(body.len()));
-        for piece in body[..whole].chunks(PIECE) {
-            stream.write_all(piece).await?;
-            stream.flush().await?;
-            sent(piece.len());
-            tokio::time::sleep(self.pause).await;
+        let held = self.gate.as_ref().map_or(whole, |(after, _)| (*after).min(whole));
+        self.send_pieces(stream, &body[..held], &mut sent).await?;
+        if let Some((_, gate)) = &self.gate {
+            gate.pass().await;
+        }
+        self.send_pieces(stream, &body[held..whole], &mut sent).await?;
+        if self.chunked && self.fault.is_none() {
+            stream.write_all(b"0\r\n\r\n").await?;
         }
         stream.flush().await?;
         match self.fault {
@@ -170,6 +218,27 @@ impl Reply {
                 Ok(false)
             }
         }
+    }
+
+    async fn send_pieces(
+        &self,
+        stream: &mut impl Wire,
+        bytes: &[u8],
+        sent: &mut impl FnMut(usize),
+    ) -> io::Result<()> {
+        for piece in bytes.chunks(PIECE) {
+            if self.chunked {
+                stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).await?;
+            }
+            stream.write_all(piece).await?;
+            if self.chunked {
+                stream.write_all(b"\r\n").await?;
+            }
+            stream.flush().await?;
+            sent(piece.len());
+            tokio::time::sleep(self.pause).await;
+        }
+        Ok(())
     }
 
     /// Status, `Content-Range` and body for what was asked.

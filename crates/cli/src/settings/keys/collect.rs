@@ -25,4 +25,11 @@ pub(super) const KEYS: &[Key<Settings>] = &[
         default: Default::Value("\"1d\""),
         about: "How long an upload that nobody touches is kept.",
     },
+    Key {
+        name: "collect.partial_expiry",
+        slot: Slot::Span(|s| &mut s.collect.partial_expiry, seconds(60)..=seconds(365 * DAY)),
+        default: Default::Value("\"30d\""),
+        about: "How long the beginning of a blob that did not arrive whole is kept, so that the next who asks for it goes \
+                on there. Longer than the longest time without a link.",
+    },
 ];

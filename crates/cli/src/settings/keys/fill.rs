@@ -25,4 +25,12 @@ pub(super) const KEYS: &[Key<Settings>] = &[
         default: Default::Value("\"20s\""),
         about: "How long to wait for a delta that an upstream is still making, before the whole layer is fetched.",
     },
+    Key {
+        name: "fill.delta_deadline",
+        slot: Slot::Span(|s| &mut s.fill.delta_deadline, seconds(1)..=seconds(DAY)),
+        default: Default::Value("\"20s\""),
+        about: "How long a client may wait for a layer that comes as a delta (asking, fetching and applying together) \
+                before the whole layer is fetched beside it; what is there first is served. Clients give up after 30 \
+                seconds and more without a byte.",
+    },
 ];

@@ -1,0 +1,12 @@
+//! Blobs that are missing, from upstreams that break off, lie, and stand still: what clients get, what it costs on the
+//! link, and what is left.
+
+#![allow(clippy::unwrap_used)] // the helpers of tests fail as tests do
+
+mod deltas;
+mod disk;
+mod liar;
+mod readers;
+mod resume;
+mod simulation;
+mod site;
