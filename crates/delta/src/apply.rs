@@ -12,7 +12,8 @@ use crate::error::Error;
 use crate::exec::Predicted;
 use crate::format::{Base, Header, Kind};
 use crate::open::open;
-use crate::recipe::{Encode, Recipe};
+use crate::outline::{self, Outline, Outlines};
+use crate::recipe::Encode;
 use crate::stream::{BUFFER, Expecting, Hashing, Limited, Scratch, copy};
 use crate::tables::Tables;
 use crate::token;
@@ -102,8 +103,10 @@ fn restore(
 ) -> Result<Applied, Error> {
     let header = Header::read(&mut delta)?;
     limits.admit(&header)?;
-    let tables = Tables::read(&header, &mut delta)?;
-    let old = stage(&header, bases, &tables, scratch)?;
+    let mut tables = Tables::read(&header, &mut delta)?;
+    let (old, outlines) = stage(&header, bases, &tables, scratch)?;
+    let outline = outline::read(outlines.bytes(), &std::mem::take(&mut tables.outline))?;
+    drop(outlines);
     let mut data = (&mut delta).take(header.sections.data);
     let mut content = code::Decoder::new(
         Arc::clone(&tables.matches),
@@ -116,7 +119,8 @@ fn restore(
         (Kind::Raw, _) => _ = copy(&mut content, &mut out)?,
         (Kind::Token, _) => token::encode(&mut content, &mut out)?,
         (Kind::Plain, Some(recipe)) => {
-            compress(&mut content, &tables.folds, recipe, limits.threads, &mut out)?;
+            let encoder = recipe.encoder(outline, limits.threads)?;
+            compress(&mut content, &tables.folds, encoder, limits.threads, &mut out)?;
         }
         (Kind::Plain, None) => return Err(Error::Format("a plain delta without a recipe")),
     }
@@ -130,34 +134,35 @@ fn restore(
     Ok(Applied { digest, size })
 }
 
-/// Opens all bases into `scratch`, one behind the other.
+/// Opens all bases into `scratch`, one behind the other, and gathers their outlines.
 fn stage<B: Read, F: Read + Write + Seek>(
     header: &Header,
     bases: &mut [B],
     tables: &Tables,
     scratch: F,
-) -> Result<Seekable<F>, Error> {
+) -> Result<(Seekable<F>, Outlines), Error> {
     if bases.len() != header.bases.len() {
         return Err(Error::BaseMismatch("the delta was made from another number of bases"));
     }
     let mut staged = Limited::new(BufWriter::with_capacity(CHUNK, scratch), header.old_len);
+    let mut outlines = Outlines::default();
     for ((base, expected), packed) in bases.iter_mut().zip(&header.bases).zip(&tables.unfold) {
-        stage_base(base, expected, packed, &mut staged)?;
+        outlines.push(&stage_base(base, expected, packed, &mut staged)?);
     }
     let (staged, left) = staged.finish();
     if left > 0 {
         return Err(Error::Format("its bases are not as long as announced"));
     }
-    Ok(Seekable::new(staged.into_inner().map_err(io::IntoInnerError::into_error)?)?)
+    Ok((Seekable::new(staged.into_inner().map_err(io::IntoInnerError::into_error)?)?, outlines))
 }
 
-/// Opens a base and proves that it is the expected one.
+/// Opens a base, proves that it is the expected one, and says what its outline is.
 fn stage_base(
     base: &mut impl Read,
     expected: &Base,
     packed: &[Packed],
     staged: &mut impl Write,
-) -> Result<(), Error> {
+) -> Result<Outline, Error> {
     // One byte more than expected is enough to see that a base is too long.
     let blob = expected.blob;
     let mut base = Hashing::new(base.take(blob.size + 1), blob.digest.algorithm());
@@ -171,7 +176,7 @@ fn stage_base(
         return Err(Error::BaseMismatch("its digest is another"));
     }
     opened
-        .and_then(|()| unfolder.finish().map(drop))
+        .and_then(|opened| unfolder.finish().map(|_| opened.outline))
         .map_err(|_| Error::Format("its bases are not what it announces"))
 }
 
@@ -179,11 +184,11 @@ fn stage_base(
 fn compress(
     content: &mut (impl Read + Send),
     folds: &[Fold],
-    recipe: &Recipe,
+    encoder: Box<dyn Encode>,
     threads: usize,
     out: &mut impl Write,
 ) -> Result<(), Error> {
-    let mut compressor = Compressor { encoder: recipe.encoder(threads)?, buffer: Vec::new(), out };
+    let mut compressor = Compressor { encoder, buffer: Vec::new(), out };
     if threads <= 1 {
         fold(content, folds, &mut compressor)?;
         return compressor.finish();

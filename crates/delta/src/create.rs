@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::exec::{self, Predicted};
 use crate::format::{Base, Blob, Form, Header, Kind, MAX_BASES};
 use crate::matching::{self, Segment};
+use crate::outline::{Opened, Outlines};
 use crate::recipe::Recipe;
 use crate::stream::{Scratch, Source};
 use crate::tables::Tables;
@@ -204,27 +205,31 @@ where
     S: FnMut() -> io::Result<F>,
 {
     /// Opens every base in its form, one behind the other.
-    fn open_bases(&mut self, forms: &[Form]) -> Result<(Vec<Base>, Staged<F>), Error> {
+    fn open_bases(&mut self, forms: &[Form]) -> Result<(Vec<Base>, Staged<F>, Outlines), Error> {
+        let mut outlines = Outlines::default();
         let mut old = Staged::new((self.scratch)()?);
         let mut opened = Vec::with_capacity(forms.len());
         for (base, form) in self.bases.iter_mut().zip(forms) {
             base.rewind()?;
-            opened.push(Base { blob: old.append(base, *form, self.options.algorithm)?, form: *form });
+            let (blob, found) = old.append(base, *form, self.options.algorithm)?;
+            opened.push(Base { blob, form: *form });
+            outlines.push(&found.outline);
         }
-        Ok((opened, old))
+        Ok((opened, old, outlines))
     }
 
-    fn open_target(&mut self, form: Form) -> Result<(Blob, Staged<F>), Error> {
+    fn open_target(&mut self, form: Form) -> Result<(Blob, Opened, Staged<F>), Error> {
         let mut new = Staged::new((self.scratch)()?);
         self.target.rewind()?;
-        Ok((new.append(&mut *self.target, form, self.options.algorithm)?, new))
+        let (blob, opened) = new.append(&mut *self.target, form, self.options.algorithm)?;
+        Ok((blob, opened, new))
     }
 
     /// Makes a delta of a kind for which all blobs are opened in the same way.
     fn same_form(&mut self, kind: Kind, form: Form) -> Result<Made, Error> {
         (self.at)(Stage::Open);
-        let (target, new) = self.open_target(form)?;
-        let (bases, old) = self.open_bases(&vec![form; self.bases.len()])?;
+        let (target, _, new) = self.open_target(form)?;
+        let (bases, old, _) = self.open_bases(&vec![form; self.bases.len()])?;
         let contents = Contents {
             tables: Tables { unfold: vec![Vec::new(); bases.len()], ..Tables::default() },
             bases,

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use crate::code::{self, Effort, Unchanged};
 use crate::exec::Predicted;
 use crate::matching::{self, Match, Options, Profile, Segment};
+use crate::outline::{self, Outline};
 use crate::recipe::{Deflate, Recipe};
 use crate::{tar, unfold};
 
@@ -53,9 +54,21 @@ pub fn decode(old: &[u8], matches: &[u8], models: &[u8], data: &[u8], new_len: u
 pub fn recipe(bytes: &[u8], content: &[u8]) {
     _ = unfold::read_packed(&mut &*bytes);
     _ = unfold::read_folds(&mut &*bytes);
-    if let Ok(recipe) = Recipe::read(&mut &*bytes) {
+    _ = outline::read(content, bytes);
+    let mut rest = bytes;
+    if let Ok(recipe) = Recipe::read(&mut rest) {
         _ = recipe.to_string();
+        let outline = Outline::read(&mut rest).unwrap_or_default();
+        // Those of single members are below.
+        if recipe.has_outline() && outline.parts().len() < 100 {
+            let mut encoder = recipe.encoder(outline, 1).expect("memory is there");
+            let mut blob = Vec::new();
+            content.chunks(997).for_each(|piece| encoder.write(piece, &mut blob));
+            encoder.finish(&mut blob);
+        }
     }
+    _ = outline::open_gzip(content, &mut std::io::sink());
+    _ = outline::open_zstd(content, &mut std::io::sink());
     if let Ok(deflate) = Deflate::read(&mut &*bytes) {
         let (mut encoder, mut body) = (deflate.encoder(1), Vec::new());
         content.chunks(997).for_each(|piece| encoder.write(piece, &mut body));

@@ -25,6 +25,7 @@ pub mod fuzzing;
 mod gzip;
 mod matching;
 mod open;
+mod outline;
 mod recipe;
 mod stream;
 mod tables;

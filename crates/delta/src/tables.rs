@@ -21,16 +21,19 @@ pub(crate) struct Tables {
     pub(crate) matches: Arc<[Match]>,
     /// How addresses moved in executables.
     pub(crate) models: Vec<Model>,
+    /// The section that makes the outline of the target of those of the bases.
+    pub(crate) outline: Vec<u8>,
 }
 
 impl Tables {
     /// Reads the sections behind a header, up to the data.
     pub(crate) fn read(header: &Header, delta: &mut impl Read) -> Result<Self, Error> {
-        let Sections { unfold, fold, matches, executables, .. } = header.sections;
+        let Sections { unfold, fold, matches, executables, outline, .. } = header.sections;
         let unfold = expand(&section(delta, unfold)?)?;
         let folds = expand(&section(delta, fold)?)?;
         let matches = code::decode_matches(&section(delta, matches)?, header.old_len, header.new_len)?;
         let models = expand(&section(delta, executables)?)?;
+        let outline = section(delta, outline)?;
         Ok(Self {
             unfold: match unfold.is_empty() {
                 true => vec![Vec::new(); header.bases.len()],
@@ -42,6 +45,7 @@ impl Tables {
                 false => whole(&models, |list| read_models(list, &matches, header.old_len, header.new_len))?,
             },
             matches: matches.into(),
+            outline,
         })
     }
 
@@ -67,6 +71,8 @@ impl Tables {
             write_models(&self.models, &self.matches, &mut table);
             sections.executables = squeeze(&table, bytes)?;
         }
+        sections.outline = self.outline.len() as u64;
+        bytes.extend_from_slice(&self.outline);
         Ok(sections)
     }
 }

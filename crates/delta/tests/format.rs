@@ -12,14 +12,18 @@ use deltaport_delta::{Delta, Error, Kind, Limits, Options, apply, create, inspec
 use deltaport_oci::{Algorithm, Digest};
 
 /// The sources that decide what the bytes of a delta are.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 15] = [
     "crates/delta/src/exec/model.rs",
     "crates/delta/src/format/codec.rs",
     "crates/delta/src/format/header.rs",
     "crates/delta/src/format/mod.rs",
     "crates/delta/src/format/sections.rs",
+    "crates/delta/src/outline/open.rs",
+    "crates/delta/src/outline/section.rs",
+    "crates/delta/src/outline/wire.rs",
     "crates/delta/src/recipe/blob.rs",
     "crates/delta/src/recipe/deflate.rs",
+    "crates/delta/src/recipe/members/mod.rs",
     "crates/delta/src/recipe/zstd/wire.rs",
     "crates/delta/src/token/layout.rs",
     "crates/delta/src/token/tables.rs",
@@ -38,7 +42,12 @@ fn make(base: &[u8], target: &[u8], algorithm: Algorithm) -> Delta {
 /// the tests with `BLESS=1`; that is right only while no release has written the version that they have.
 #[track_caller]
 fn is_golden(kind: Kind, base: &[u8], target: &[u8], algorithm: Algorithm) {
-    let path = in_repository(&format!("crates/delta/tests/golden/{}.delta", kind.as_str()));
+    is_golden_as(kind.as_str(), kind, base, target, algorithm);
+}
+
+#[track_caller]
+fn is_golden_as(name: &str, kind: Kind, base: &[u8], target: &[u8], algorithm: Algorithm) {
+    let path = in_repository(&format!("crates/delta/tests/golden/{name}.delta"));
     let made = make(base, target, algorithm);
     assert_eq!(made.header.kind, kind);
     if std::env::var_os("BLESS").is_some() {
@@ -73,11 +82,20 @@ fn the_golden_plain_delta_is_made_and_applied() {
 }
 
 #[test]
+fn the_golden_delta_of_members_is_made_and_applied() {
+    let layer = |content: &[u8]| {
+        let members = [&content.repeat(90)[..], b"a", content].map(|content| gnu_gzip(content, 6));
+        [&members.concat()[..], &gnu_gzip(&OLD.repeat(70), 6)].concat()
+    };
+    is_golden_as("members", Kind::Plain, &layer(OLD), &layer(NEW), Algorithm::Sha256);
+}
+
+#[test]
 fn a_header_says_these_bytes() {
     let zstd = |content: &[u8]| [&0xfd2f_b528_u32.to_le_bytes()[..], content].concat();
     let golden = make(&zstd(OLD), &zstd(NEW), Algorithm::Sha512).bytes;
     let hex = golden[..11].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    assert_eq!(hex, "896470646c74610a020201", "magic, version, kind, number of bases");
+    assert_eq!(hex, "896470646c74610a030201", "magic, version, kind, number of bases");
     // Algorithm, digest, size and form of the base; algorithm, digest and size of the target; and the lengths.
     let mut at = 11;
     let mut field = |len: usize| {
@@ -120,7 +138,7 @@ fn what_a_newer_version_writes_is_refused() {
     let delta = make(OLD, NEW, Algorithm::Sha256).bytes;
     // Magic, version, kind, number of bases, algorithm of the first digest.
     for (place, value) in
-        [(0, 0x88), (7, b'\r'), (8, 1), (8, 3), (9, 0), (9, 4), (10, 0), (10, 17), (11, 0), (11, 3), (52, 4)]
+        [(0, 0x88), (7, b'\r'), (8, 2), (8, 4), (9, 0), (9, 4), (10, 0), (10, 17), (11, 0), (11, 3), (52, 6)]
     {
         let mut changed = delta.clone();
         changed[place] = value;

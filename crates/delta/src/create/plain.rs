@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::format::{Form, Kind};
 use crate::matching::Segment;
 use crate::open::guess;
+use crate::outline::{self, Opened, Outline};
 use crate::recipe::Recipe;
 use crate::tables::Tables;
 use crate::unfold::{self, Packed, Unfolded, Unfolder};
@@ -25,18 +26,30 @@ where
     pub(super) fn plain(&mut self) -> Result<Made, Error> {
         (self.at)(Stage::Open);
         let form = guess_form(self.target)?;
-        let (target, new) = self.open_target(form)?;
+        let (target, opened, new) = self.open_target(with_outline(form))?;
         let mut new = new.into_content()?;
         (self.at)(Stage::Recipe);
-        let recipes = self.recipes(form, &mut new)?;
+        let is_single = form == Form::AsIs || opened.outline.is_single();
+        let (recipes, outline) = match is_single {
+            true => (self.recipes(form, &mut new)?, None),
+            false => self.members(opened, &mut new)?,
+        };
         (self.at)(Stage::Open);
-        let forms = self.bases.iter_mut().map(guess_form).collect::<Result<Vec<_>, _>>()?;
-        let (bases, old) = self.open_bases(&forms)?;
+        let mut forms = self.bases.iter_mut().map(guess_form).collect::<Result<Vec<_>, _>>()?;
+        if outline.is_some() {
+            forms.iter_mut().for_each(|form| *form = with_outline(*form));
+        }
+        let (bases, old, outlines) = self.open_bases(&forms)?;
+        let outline = outline.map(|outline| outline::write(outlines.bytes(), &outline)).transpose()?;
         let ranges = old.ranges().to_vec();
         let mut old = old.into_content()?;
         let (old_layout, new_layout) = (layout(&mut old, &ranges)?, tar::walk(&mut new)?);
         let mut contents = Contents {
-            tables: Tables { unfold: vec![Vec::new(); bases.len()], ..Tables::default() },
+            tables: Tables {
+                unfold: vec![Vec::new(); bases.len()],
+                outline: outline.unwrap_or_default(),
+                ..Tables::default()
+            },
             bases,
             target,
             old,
@@ -56,12 +69,22 @@ where
             Form::AsIs => vec![Recipe::stored()],
             Form::Gzip => Recipe::of_gzip(self.target, content)?,
             Form::Zstd => Recipe::of_zstd(self.target, content)?,
-            Form::Tokens => Vec::new(),
+            Form::Tokens | Form::GzipMembers | Form::ZstdFrames => Vec::new(),
         };
         if found.is_empty() {
-            return Err(Error::Unrepresentable("it was compressed by no known encoder"));
+            return Err(UNKNOWN);
         }
         Ok(found)
+    }
+
+    /// How the members of the target were compressed, and what else is in it.
+    fn members(
+        &mut self,
+        opened: Opened,
+        content: &mut impl Content,
+    ) -> Result<(Vec<Recipe>, Option<Outline>), Error> {
+        let (recipe, outline) = Recipe::of_members(self.target, opened, content)?.ok_or(UNKNOWN)?;
+        Ok((vec![recipe], Some(outline)))
     }
 
     /// Opens the files inside that are compressed and have changed.
@@ -110,6 +133,17 @@ fn layout(content: &mut impl Content, ranges: &[Range<u64>]) -> Result<Vec<Segme
         );
     }
     Ok(layout)
+}
+
+const UNKNOWN: Error = Error::Unrepresentable("it was compressed by no known encoder");
+
+/// The form that opens the same, and has an outline.
+fn with_outline(form: Form) -> Form {
+    match form {
+        Form::Gzip => Form::GzipMembers,
+        Form::Zstd => Form::ZstdFrames,
+        other => other,
+    }
 }
 
 /// How a blob seems to be compressed.

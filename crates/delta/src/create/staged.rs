@@ -9,6 +9,7 @@ use crate::content::Seekable;
 use crate::error::Error;
 use crate::format::{Blob, Form, MAX_SIZE};
 use crate::open::open;
+use crate::outline::Opened;
 use crate::stream::{Hashing, Limited};
 
 /// How much is written at once.
@@ -36,29 +37,29 @@ impl<F: Read + Write + Seek> Staged<F> {
         self.ranges.last().map_or(0, |range| range.end)
     }
 
-    /// Appends what a blob is in the given form, and says what the blob itself is.
+    /// Appends what a blob is in the given form, and says what the blob itself is and what was found in it.
     pub(super) fn append(
         &mut self,
         blob: impl Read,
         form: Form,
         algorithm: Algorithm,
-    ) -> Result<Blob, Error> {
+    ) -> Result<(Blob, Opened), Error> {
         let mut blob = Hashing::new(blob, algorithm);
-        self.append_with(|file| open(form, &mut blob, file))?;
-        blob.finish()
+        let opened = self.append_with(|file| open(form, &mut blob, file))?;
+        Ok((blob.finish()?, opened))
     }
 
     /// Appends what `write` writes, as the content of one blob.
-    pub(super) fn append_with(
+    pub(super) fn append_with<T>(
         &mut self,
-        write: impl FnOnce(&mut Limited<&mut BufWriter<F>>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+        write: impl FnOnce(&mut Limited<&mut BufWriter<F>>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let start = self.len();
         let mut limited = Limited::new(&mut self.file, MAX_SIZE);
-        write(&mut limited)?;
+        let written = write(&mut limited)?;
         let (_, left) = limited.finish();
         self.ranges.push(start..start + MAX_SIZE - left);
-        Ok(())
+        Ok(written)
     }
 
     /// The content, to be read at any place.

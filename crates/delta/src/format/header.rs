@@ -60,6 +60,10 @@ pub enum Form {
     Zstd,
     /// Gzip: as its token stream.
     Tokens,
+    /// Gzip: inflated, and with an outline of its members.
+    GzipMembers,
+    /// Zstd: decompressed, and with an outline of its frames.
+    ZstdFrames,
 }
 
 impl Form {
@@ -70,6 +74,8 @@ impl Form {
             Self::Gzip => "gzip",
             Self::Zstd => "zstd",
             Self::Tokens => "tokens",
+            Self::GzipMembers => "gzip members",
+            Self::ZstdFrames => "zstd frames",
         }
     }
 
@@ -79,6 +85,8 @@ impl Form {
             1 => Ok(Self::Gzip),
             2 => Ok(Self::Zstd),
             3 => Ok(Self::Tokens),
+            4 => Ok(Self::GzipMembers),
+            5 => Ok(Self::ZstdFrames),
             _ => Err(Error::Format("unknown form of a base; a newer deltaport may have made it")),
         }
     }
@@ -89,6 +97,8 @@ impl Form {
             Self::Gzip => 1,
             Self::Zstd => 2,
             Self::Tokens => 3,
+            Self::GzipMembers => 4,
+            Self::ZstdFrames => 5,
         }
     }
 
@@ -198,12 +208,16 @@ impl Header {
         bytes
     }
 
-    /// A raw delta compares the blobs themselves, so it has no lengths of its own to choose.
+    /// A raw delta compares the blobs themselves, so it has no lengths of its own to choose. Only what has many members has
+    /// an outline.
     fn check(&self) -> Result<(), Error> {
         let bases: u64 = self.bases.iter().map(|base| base.blob.size).sum();
         let raw = self.old_len == bases && self.new_len == self.target.size;
         if self.kind == Kind::Raw && !raw {
             return Err(Error::Format("the lengths of a raw delta contradict each other"));
+        }
+        if self.sections.outline > 0 && !self.recipe.as_ref().is_some_and(Recipe::has_outline) {
+            return Err(Error::Format("an outline of a blob that has none"));
         }
         Ok(())
     }

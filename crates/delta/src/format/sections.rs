@@ -17,6 +17,8 @@ pub struct Sections {
     pub matches: u64,
     /// What is known of executables.
     pub executables: u64,
+    /// Where the members of the target end, and what is in none.
+    pub outline: u64,
     /// The bytes that differ inside matches, and those that nothing matches.
     pub data: u64,
 }
@@ -26,12 +28,13 @@ pub const MAX_TABLE: u64 = 16 << 20;
 
 impl Sections {
     /// The name and the size in bytes of each section.
-    pub fn by_name(&self) -> [(&'static str, u64); 5] {
+    pub fn by_name(&self) -> [(&'static str, u64); 6] {
         [
             ("unfold", self.unfold),
             ("fold", self.fold),
             ("matches", self.matches),
             ("executables", self.executables),
+            ("outline", self.outline),
             ("data", self.data),
         ]
     }
@@ -41,8 +44,9 @@ impl Sections {
             size if size > MAX_TABLE => Err(Error::Limit { what: "a table of the delta", limit: MAX_TABLE }),
             size => Ok(size),
         };
-        let (unfold, fold, matches, executables) = (table()?, table()?, table()?, table()?);
-        Ok(Self { unfold, fold, matches, executables, data: codec::read_size(source)? })
+        let (unfold, fold, matches, executables, outline) =
+            (table()?, table()?, table()?, table()?, table()?);
+        Ok(Self { unfold, fold, matches, executables, outline, data: codec::read_size(source)? })
     }
 
     pub(super) fn write(&self, bytes: &mut Vec<u8>) {

@@ -4,12 +4,13 @@ use std::fmt;
 use std::io::{self, Read, Seek};
 
 use super::detect::detect;
-use super::zstd::detect::Candidate as Zstd;
-use super::{Deflate, Encode};
+use super::members::{self, Style};
+use super::{Deflate, Encode, Zstd};
 use crate::content::Content;
 use crate::error::Error;
 use crate::format::codec;
 use crate::gzip;
+use crate::outline::{Opened, Outline};
 
 /// How a blob was compressed, exactly enough to compress the same content to the same bytes.
 ///
@@ -29,6 +30,8 @@ enum Form {
     },
     /// One zstd frame.
     Zstd(Zstd),
+    /// Many members or frames, by an outline.
+    Members(Style),
 }
 
 /// How much content is compressed to find out what did the compression inside blocks, in bytes.
@@ -56,6 +59,8 @@ impl Recipe {
                 Ok(Self(Form::Gzip { header, deflate: Deflate::read(source)? }))
             }
             2 => Ok(Self(Form::Zstd(Zstd::read(source)?))),
+            3 => Ok(Self(Form::Members(Style::read_gzip(source)?))),
+            4 => Ok(Self(Form::Members(Style::read_zstd(source)?))),
             _ => Err(Error::Format("unknown recipe; a newer deltaport may have made it")),
         }
     }
@@ -72,15 +77,28 @@ impl Recipe {
                 bytes.push(2);
                 zstd.write(bytes);
             }
+            Form::Members(style) => {
+                bytes.push(if matches!(style, Style::Gzip { .. }) { 3 } else { 4 });
+                style.write(bytes);
+            }
         }
     }
 
-    /// Compresses content to the blob, with up to `threads` threads if that makes it faster.
+    /// Whether the blob has an outline.
+    pub(crate) fn has_outline(&self) -> bool {
+        matches!(self.0, Form::Members(_))
+    }
+
+    /// Compresses content to the blob that has this outline, with up to `threads` threads if that makes it faster.
     /// Fails when there is no memory for it.
-    pub(crate) fn encoder(&self, threads: usize) -> Result<Box<dyn Encode>, Error> {
+    pub(crate) fn encoder(&self, outline: Outline, threads: usize) -> Result<Box<dyn Encode>, Error> {
+        let no_memory = || Error::Io(io::ErrorKind::OutOfMemory.into());
         Ok(match &self.0 {
             Form::Stored => Box::new(Stored),
-            Form::Zstd(zstd) => zstd.encoder().ok_or(Error::Io(io::ErrorKind::OutOfMemory.into()))?,
+            Form::Zstd(zstd) => zstd.encoder().ok_or_else(no_memory)?,
+            Form::Members(style) => {
+                Box::new(members::Encoder::new(style.clone(), outline).ok_or_else(no_memory)?)
+            }
             Form::Gzip { header, deflate } => Box::new(Member {
                 header: header.clone(),
                 body: deflate.encoder(threads),
@@ -113,7 +131,17 @@ impl Recipe {
         Ok(found.into_iter().map(|deflate| Self(Form::Gzip { header: header.clone(), deflate })).collect())
     }
 
-    /// The same for a zstd blob.
+    /// The recipe of a blob that was opened, and the outline by which it gives the whole blob back.
+    pub(crate) fn of_members(
+        blob: &mut (impl Read + Seek),
+        opened: Opened,
+        content: &mut impl Content,
+    ) -> Result<Option<(Self, Outline)>, Error> {
+        let found = members::detect(blob, opened, content)?;
+        Ok(found.map(|(style, outline)| (Self(Form::Members(style)), outline)))
+    }
+
+    /// The recipes that write the first MiB or so of a zstd blob with this content, the most likely first.
     pub(crate) fn of_zstd(
         blob: &mut (impl Read + Seek),
         content: &mut impl Content,
@@ -140,6 +168,8 @@ impl fmt::Display for Recipe {
             Form::Stored => f.write_str("not compressed"),
             Form::Gzip { deflate, .. } => write!(f, "gzip by {deflate}"),
             Form::Zstd(zstd) => write!(f, "zstd by {zstd}"),
+            Form::Members(Style::Gzip { deflate, .. }) => write!(f, "gzip members by {deflate}"),
+            Form::Members(Style::Zstd(zstd)) => write!(f, "zstd frames by {zstd}"),
         }
     }
 }
@@ -156,11 +186,11 @@ impl Encode for Stored {
 }
 
 /// A gzip member.
-struct Member {
+pub(super) struct Member {
     /// Until it is written.
-    header: Vec<u8>,
-    body: Box<dyn Encode>,
-    trailer: gzip::Trailer,
+    pub(super) header: Vec<u8>,
+    pub(super) body: Box<dyn Encode>,
+    pub(super) trailer: gzip::Trailer,
 }
 
 impl Encode for Member {

@@ -8,12 +8,14 @@ mod deflate;
 mod detect;
 mod go;
 mod klauspost;
+mod members;
 mod zlib;
 mod zstd;
 
 pub use blob::Recipe;
 pub(crate) use deflate::{Deflate, Hint};
 pub(crate) use zlib::Detector;
+pub(crate) use zstd::detect::Candidate as Zstd;
 
 #[cfg(test)]
 pub(crate) mod vectors;
@@ -28,4 +30,10 @@ pub(crate) trait Encode: Send {
 
     /// Takes note that the content has ended, and appends the rest. Nothing may be written afterwards.
     fn finish(&mut self, out: &mut Vec<u8>);
+
+    /// Begins another stream after the end of one, as a new encoder of the same settings would that expects `len` bytes
+    /// of content; `false` when that is no faster than a new one.
+    fn restart(&mut self, _len: u64) -> bool {
+        false
+    }
 }

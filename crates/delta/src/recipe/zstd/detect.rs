@@ -26,6 +26,36 @@ const LEVELS: [i32; 19] = [3, 19, 1, 9, 6, 2, 4, 5, 7, 8, 10, 11, 12, 13, 14, 15
 const MIN_THREADED: u64 = 512 << 10;
 
 impl Candidate {
+    /// The same for content of that many bytes, if the encoder is told how many there are.
+    pub(crate) fn with_len(self, len: u64) -> Self {
+        match self {
+            Self::Klauspost(release, level, Framing::Whole(_)) => {
+                Self::Klauspost(release, level, Framing::Whole(len))
+            }
+            Self::Klauspost(..) => self,
+            Self::Libzstd(settings) => {
+                let length = match settings.length {
+                    Length::Unknown => Length::Unknown,
+                    Length::Stated(_) => Length::Stated(len),
+                    Length::Unstated(_) => Length::Unstated(len),
+                };
+                Self::Libzstd(Settings { length, ..settings })
+            }
+        }
+    }
+
+    /// The same, and before it the same with a stream: klauspost/compress makes no difference between the two for content
+    /// of one block.
+    pub(crate) fn also_as_stream(self) -> impl Iterator<Item = Self> {
+        let stream = match self {
+            Self::Klauspost(release, level, Framing::Whole(_)) => {
+                Some(Self::Klauspost(release, level, Framing::Stream))
+            }
+            _ => None,
+        };
+        stream.into_iter().chain([self])
+    }
+
     /// The encoder; `None` when there is no memory for it.
     pub(crate) fn encoder(self) -> Option<Box<dyn Encode>> {
         Some(match self {

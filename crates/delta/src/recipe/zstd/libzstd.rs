@@ -5,7 +5,7 @@
 //! name the outputs of 1.5.4 that are still the same.
 
 use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective as Directive;
-use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer};
+use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, ResetDirective};
 
 use super::super::Encode;
 
@@ -138,6 +138,14 @@ impl Encode for Libzstd {
         }
         self.compress(Directive::ZSTD_e_end, out);
     }
+
+    fn restart(&mut self, len: u64) -> bool {
+        self.length = self.length.map(|_| len);
+        (self.taken, self.failed) = (0, false);
+        self.pending.clear();
+        self.context.reset(ResetDirective::SessionOnly).is_ok()
+            && self.context.set_pledged_src_size(self.length).is_ok()
+    }
 }
 
 #[cfg(test)]
@@ -202,6 +210,32 @@ mod tests {
                 assert!(zstd::decode_all(&expected[..]).unwrap() == content);
                 for piece in [1009, 131_072, 131_073] {
                     assert!(encode(&settings, &content, piece) == expected, "{settings:?} {piece}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_does_not_depend_on_those_before() {
+        let content: Vec<u8> = (0_u32..100_000).flat_map(|i| (i / 7).wrapping_mul(i).to_le_bytes()).collect();
+        for (level, threads) in [(1, false), (3, true), (3, false), (9, false), (19, false)] {
+            for length in [Length::Unknown, Length::Stated(0), Length::Unstated(0)] {
+                let settings = |len: usize| Settings {
+                    level,
+                    length: match length {
+                        Length::Unknown => length,
+                        Length::Stated(_) => Length::Stated(len as u64),
+                        Length::Unstated(_) => Length::Unstated(len as u64),
+                    },
+                    checksum: true,
+                    threads,
+                };
+                let mut reused = Libzstd::new(&settings(0)).unwrap();
+                for len in [300_000, 0, 1, 40_000, 200_000] {
+                    assert!(reused.restart(len as u64));
+                    let written = vectors::encode(&mut reused, &content[..len], 1 << 16);
+                    let fresh = encode(&settings(len), &content[..len], 1 << 16);
+                    assert!(written == fresh, "level {level}, {threads}, {length:?}, {len} bytes");
                 }
             }
         }

@@ -76,7 +76,6 @@ impl Writer {
     }
 
     /// Forgets what the decoder remembers: the next block is the first.
-    #[cfg(test)]
     pub(super) fn clear(&mut self) {
         self.literals = huffman::Coder::new();
         self.sequences = sequences::Coder::new();

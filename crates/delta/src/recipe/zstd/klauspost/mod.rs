@@ -143,6 +143,8 @@ impl Parser {
 pub(crate) struct Klauspost {
     release: Release,
     level: Level,
+    /// What the encoder was told, and what it makes of that.
+    asked: Framing,
     framing: Framing,
     parser: Parser,
     history: History,
@@ -161,6 +163,7 @@ impl Klauspost {
         Self {
             release,
             level,
+            asked: framing,
             framing,
             parser: Parser::new(release, level),
             history: History::new(level.window(release)),
@@ -174,9 +177,8 @@ impl Klauspost {
     }
 
     /// Begins another frame, after [`Encode::finish`]. This is faster than a new encoder.
-    #[cfg(test)]
-    pub(crate) fn restart(&mut self, framing: Framing) {
-        self.framing = framing;
+    pub(crate) fn restart_as(&mut self, framing: Framing) {
+        (self.asked, self.framing) = (framing, framing);
         self.history.clear();
         self.writer.clear();
         self.checksum = Xxh64::new();
@@ -305,5 +307,13 @@ impl Encode for Klauspost {
             self.write_block(true, out);
         }
         self.write_checksum(out);
+    }
+
+    fn restart(&mut self, len: u64) -> bool {
+        self.restart_as(match self.asked {
+            Framing::Whole(_) => Framing::Whole(len),
+            other => other,
+        });
+        true
     }
 }

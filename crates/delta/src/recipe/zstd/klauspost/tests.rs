@@ -145,7 +145,7 @@ fn sizes_at_the_edges_of_blocks_come_back() {
             let mut encoder = Klauspost::new(Release::V1_18_5, level, framing);
             for size in edges {
                 let whole = matches!(framing, Framing::Whole(_));
-                encoder.restart(if whole { Framing::Whole(size as u64) } else { framing });
+                encoder.restart_as(if whole { Framing::Whole(size as u64) } else { framing });
                 let output = encode(&mut encoder, &content[..size]);
                 let decoded = zstd::decode_all(&output[..]).unwrap();
                 assert!(decoded == content[..size], "{level:?} {framing:?} {size}");
@@ -161,7 +161,7 @@ fn a_frame_does_not_depend_on_those_before() {
         let mut encoder = Klauspost::new(Release::V1_15_10, level, Framing::Stream);
         for content in &contents {
             let framing = Framing::Whole(content.len() as u64);
-            encoder.restart(framing);
+            encoder.restart_as(framing);
             let fresh = encode(&mut Klauspost::new(Release::V1_15_10, level, framing), content);
             assert_eq!(encode(&mut encoder, content), fresh, "{level:?} {}", content.len());
         }
