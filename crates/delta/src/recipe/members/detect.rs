@@ -148,25 +148,25 @@ impl<B: Read + Seek, C: Content> Blob<'_, B, C> {
         Ok(Vec::new())
     }
 
-    /// Those of the candidates that write most members of the sample; none when no candidate writes any.
-    fn narrow(&mut self, mut candidates: Vec<Style>, sample: &[usize]) -> io::Result<Vec<Style>> {
-        let mut written = false;
-        for n in sample {
-            if written && candidates.len() <= 1 {
-                break;
-            }
-            let mut left = Vec::new();
-            for style in &candidates {
-                if self.writes(&mut Reused::new(style.clone()), *n, PREFIX)? {
-                    left.push(style.clone());
+    /// Those of the candidates that write most of the sample; none when no candidate writes any of it.
+    fn narrow(&mut self, candidates: Vec<Style>, sample: &[usize]) -> io::Result<Vec<Style>> {
+        let (mut best, mut most) = (Vec::new(), 1);
+        for style in candidates {
+            let (mut encoder, mut written) = (Reused::new(style), 0);
+            for n in sample {
+                if self.writes(&mut encoder, *n, PREFIX)? {
+                    written += len(&self.members[*n].content);
                 }
             }
-            // A member that no candidate writes says nothing about them.
-            if !left.is_empty() {
-                (candidates, written) = (left, true);
+            if written > most {
+                best.clear();
+            }
+            if written >= most {
+                best.push(encoder.style);
+                most = written;
             }
         }
-        Ok(if written { candidates } else { Vec::new() })
+        Ok(best)
     }
 
     /// Whether the encoder makes the member of its content, or of the first `prefix` bytes of it.
