@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::{Cursor, Read};
+use std::io::{Cursor, Read, Write as _};
 
 use common::{gnu_gzip, gzip, gzip_with_names, noise, scratch, tar, text};
 use deltaport_delta::{
@@ -95,7 +95,14 @@ fn what_is_not_compressed_is_compared_as_it_is() {
 #[test]
 fn zstd_of_an_unknown_encoder_is_compared_as_the_blob_it_is() {
     // Frames that stayed as they are, behind one that no encoder writes.
-    let frames: Vec<_> = (0..4).map(|seed| zstd::encode_all(&noise(seed, 30_000)[..], 3).unwrap()).collect();
+    let frame = |seed| {
+        // No tool asks for this window.
+        let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
+        encoder.window_log(13).unwrap();
+        encoder.write_all(&noise(seed, 30_000)).unwrap();
+        encoder.finish().unwrap()
+    };
+    let frames: Vec<_> = (0..4).map(frame).collect();
     let (old, new) = (frames[..3].concat(), [&frames[3], &frames[1], &frames[2]].map(|f| &f[..]).concat());
     assert_eq!(round_trip(&[&old], &new).header.kind, Kind::Raw);
 }
