@@ -79,6 +79,8 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
         upstreams: upstreams(settings)?,
         fill: deltaport_registry::Fill {
             concurrent: count(settings.fill.concurrent),
+            bandwidth: Some(settings.fill.bandwidth.0).filter(|rate| *rate > 0),
+            ahead: settings.fill.ahead,
             patience: settings.fill.patience.0,
             delta_wait: settings.fill.delta_wait.0,
             delta_deadline: settings.fill.delta_deadline.0,
@@ -125,8 +127,10 @@ fn upstream(upstream: &settings::Upstream) -> anyhow::Result<deltaport_registry:
         },
         deltas: match upstream.deltas {
             settings::Deltas::Auto => deltaport_registry::Deltas::Auto,
+            settings::Deltas::Always => deltaport_registry::Deltas::Always,
             settings::Deltas::Never => deltaport_registry::Deltas::Never,
         },
+        metered: upstream.metered,
     })
 }
 

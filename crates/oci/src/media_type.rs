@@ -8,6 +8,10 @@ pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Docker's image manifest, version 2, schema 2.
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// The configuration of an OCI image.
+pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// The configuration of Docker's image.
+pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 /// The empty JSON object as a configuration: the media type says nothing about the artifact.
 pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// What a blob is served as: a registry does not know more about its bytes.

@@ -93,6 +93,10 @@ impl Default for Collect {
 pub struct Fill {
     /// How many blobs are fetched at a time; more wait.
     pub concurrent: usize,
+    /// The most bytes of blobs and deltas a second, from all upstreams together; `None` is as many as come.
+    pub bandwidth: Option<u64>,
+    /// Whether the blobs of an image are fetched as soon as a client has asked for its manifest.
+    pub ahead: bool,
     /// How long a transfer that has begun may go without a new byte, attempts to take it up included.
     pub patience: Duration,
     /// How long to wait for a delta that an upstream is still making.
@@ -106,6 +110,8 @@ impl Default for Fill {
     fn default() -> Self {
         Self {
             concurrent: 8,
+            bandwidth: None,
+            ahead: true,
             patience: Duration::from_secs(120),
             delta_wait: Duration::from_secs(20),
             delta_deadline: Duration::from_secs(20),

@@ -290,6 +290,8 @@ pub struct Upstream {
     pub redirect_hosts: BTreeSet<String>,
     /// Whether to ask for deltas.
     pub deltas: Deltas,
+    /// Whether bytes from it are paid for.
+    pub metered: bool,
 }
 
 /// `[[upstream.tags]]`
@@ -319,9 +321,11 @@ pub enum Stale {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Deltas {
-    /// For layers that are large enough for the question to pay.
+    /// Where that is likely to be sooner.
     #[default]
     Auto,
+    /// Whenever there is one.
+    Always,
     /// Not at all.
     Never,
 }
@@ -332,6 +336,10 @@ pub enum Deltas {
 pub struct Fill {
     /// How many blobs are fetched at the same time.
     pub concurrent: u64,
+    /// The most bytes a second from all upstreams together; none is no cap.
+    pub bandwidth: Size,
+    /// Whether the blobs of an image are fetched as soon as its manifest is asked for.
+    pub ahead: bool,
     /// How long a transfer may go without a new byte.
     pub patience: Span,
     /// How long to wait for a delta that is being made.

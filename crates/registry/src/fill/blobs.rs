@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Failure;
+use super::link::{Claim, Class};
 use super::transfer::Transfer;
 use crate::flight::Flight;
 use crate::pull::{Body, Filling, Progress};
@@ -43,7 +43,7 @@ impl Registry {
         if self.is_known_absent(&source.remote, repository, digest) {
             return Ok(None);
         }
-        let mut progress = match self.follow(source, repository, digest) {
+        let mut progress = match self.follow(source, repository, digest, Class::Client) {
             Ok(progress) => progress,
             Err(failure) => return Err(failure.into()),
         };
@@ -86,23 +86,28 @@ impl Registry {
         Ok(head.or(referenced.map(|referenced| referenced.size)))
     }
 
-    /// Joins the transfer of a blob, or starts it.
-    fn follow(
+    /// Joins the transfer of a blob, or starts it; either way it is at least as urgent as `class` from now on.
+    pub(super) fn follow(
         &self,
         source: Source,
         repository: &RepositoryName,
         digest: &Digest,
+        class: Class,
     ) -> Result<watch::Receiver<Progress>, Failure> {
         let (sender, receiver) = watch::channel(Progress::default());
+        let claim = Claim::new(repository.clone(), class);
         // By repository too: what one upstream sends must not be read by those who may only ask another.
-        match self.0.fills.blobs.join((repository.clone(), *digest), || receiver) {
-            Flight::Joined(progress) => Ok(progress),
+        match self.0.fills.blobs.join((repository.clone(), *digest), || (receiver, claim)) {
+            Flight::Joined((progress, claim)) => {
+                claim.raise(class);
+                Ok(progress)
+            }
             Flight::Full => Err(Failure::Busy),
-            Flight::Started(progress, guard) => {
+            Flight::Started((progress, claim), guard) => {
                 let (registry, repository, digest) = (self.clone(), repository.clone(), *digest);
                 let began = Instant::now();
                 tokio::spawn(async move {
-                    let fill = Fill { registry, source, repository, digest, began, progress: sender };
+                    let fill = Fill { registry, source, repository, digest, claim, began, progress: sender };
                     fill.run(guard).await;
                 });
                 Ok(progress)
@@ -118,6 +123,8 @@ pub(super) struct Fill {
     /// Its local repository.
     pub(super) repository: RepositoryName,
     pub(super) digest: Digest,
+    /// Its claim to the link.
+    pub(super) claim: Claim,
     /// When the first client began to wait.
     pub(super) began: Instant,
     pub(super) progress: watch::Sender<Progress>,
@@ -156,8 +163,6 @@ impl Fill {
             store.blobs().forget_partial(&self.repository, &self.digest).await?;
             return Ok(());
         }
-        let fetching = Arc::clone(&self.registry.0.fills.fetching);
-        let _permit = fetching.acquire_owned().await.map_err(|_| Failure::Busy)?;
         let referenced = names.referenced(&self.repository, &self.digest).await?;
         let layer = referenced.as_ref().filter(|referenced| referenced.layer).map(|layer| layer.size);
         let size = referenced.map(|referenced| referenced.size);
@@ -282,7 +287,7 @@ impl Fill {
             return Ok(true);
         }
         let (arrived, reader) = (partial.progress(), partial.reader());
-        let mut transfer = Transfer::new(&self.source, &self.digest, at, limit, self.registry.metrics());
+        let mut transfer = Transfer::new(self, &self.digest, at, limit);
         transfer.size = size;
         transfer.patience = options.fill.patience;
         transfer.committed = self.progress.borrow().size.is_some();

@@ -6,20 +6,23 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deltaport_client as client;
 use deltaport_client::{ErrorKind, LayerDelta, MAX_OFFERED};
 use deltaport_delta as delta;
-use deltaport_oci::Digest;
+use deltaport_oci::{Digest, RepositoryName};
 use deltaport_store as store;
 use deltaport_store::Partial;
 use tokio::sync::mpsc;
 
 use super::Failure;
 use super::blobs::Fill;
+use super::speed::Race;
 use super::transfer::Transfer;
 use crate::files;
+use crate::upstream::Deltas;
 
 /// A base that is this many times larger or smaller than the layer has little in common with it.
 const MAX_RATIO: u64 = 8;
@@ -36,6 +39,17 @@ const APPLYING_THREADS: usize = 2;
 /// How many chunks of the result may wait to be written.
 const QUEUE: usize = 4;
 
+/// Below this size, in bytes, a layer is there sooner than the answer whether there is a delta.
+const PAYS: u64 = 256 << 10;
+
+/// A delta that there is.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    digest: Digest,
+    /// In bytes, if that was said.
+    size: Option<u64>,
+}
+
 /// Why a layer is fetched whole after all.
 #[derive(Debug, thiserror::Error)]
 enum Fallback {
@@ -45,6 +59,8 @@ enum Fallback {
     NotOffered,
     #[error("the delta was not made in time")]
     Pending,
+    #[error("the layer is here sooner without the delta")]
+    NotSooner,
     #[error("the delta is for something else")]
     Unasked,
     #[error("the delta is not what its digest says")]
@@ -76,6 +92,7 @@ impl Fallback {
             Self::NoBase => "no_base",
             Self::NotOffered => "not_offered",
             Self::Pending => "pending",
+            Self::NotSooner => "not_sooner",
             Self::Unasked => "unasked",
             Self::Damaged => "damaged",
             Self::Fetch(_) => "fetch",
@@ -92,7 +109,7 @@ impl Fallback {
 
     /// Whether this is how things are when nothing is wrong.
     fn is_ordinary(&self) -> bool {
-        matches!(self, Self::NoBase | Self::NotOffered | Self::Pending)
+        matches!(self, Self::NoBase | Self::NotOffered | Self::Pending | Self::NotSooner)
     }
 }
 
@@ -101,7 +118,7 @@ impl Fill {
     /// `place` is where the delta arrives; what is left there at the end is good for another attempt.
     pub(super) async fn by_delta(&self, size: u64, missing: u64, place: &mut Option<Partial>) -> bool {
         let largest = self.registry.options().delta.maximum_layer;
-        if !self.source.remote.deltas.worth_asking(missing) || size > largest {
+        if size > largest || !self.is_worth_asking(size, missing) {
             return false;
         }
         let (host, metrics) = (self.source.remote.client.host(), self.registry.metrics());
@@ -129,41 +146,84 @@ impl Fill {
         }
     }
 
+    /// Whether a delta to the layer, of which so many bytes are `missing`, can be sooner there than those.
+    fn is_worth_asking(&self, size: u64, missing: u64) -> bool {
+        self.source.remote.deltas != Deltas::Never && missing >= PAYS && self.is_sooner(size, missing, 0)
+    }
+
+    /// Whether a delta of `delta` bytes is likely to bring the layer sooner than what is `missing` of it. Bytes that are
+    /// paid for are spared anyhow.
+    fn is_sooner(&self, size: u64, missing: u64, delta: u64) -> bool {
+        let remote = &self.source.remote;
+        let race = Race { link: remote.speed.speed(), apply: self.registry.0.fills.applied.speed() };
+        remote.deltas == Deltas::Always || remote.metered || race.is_won_by_delta(size, missing, delta)
+    }
+
     /// Returns how many bytes the delta had.
     async fn try_delta(&self, size: u64, missing: u64, place: &mut Option<Partial>) -> Result<u64, Fallback> {
         let bases = self.bases(size).await?;
-        let found = self.ask(&bases).await?;
+        let found = self.find(&bases).await?;
+        if found.size.is_some_and(|delta| delta >= missing || !self.is_sooner(size, missing, delta)) {
+            return Err(Fallback::NotSooner);
+        }
         // From here on clients get the layer, one way or the other, so they can be told its size.
         self.announce(|progress| progress.size = Some(size));
-        let (delta, delta_size) = self.fetch_delta(&found, missing, place).await?;
+        let (delta, delta_size) = self.fetch_delta(&found.digest, missing, place).await?;
         let _permit = self.registry.0.fills.applying.acquire().await;
+        let applied = self.registry.0.fills.applied.begin();
         self.apply(delta, &bases, size).await?;
+        applied.add(size);
         Ok(delta_size)
     }
 
-    /// What to offer, those of the most similar size first: an older version of a layer is about as large.
+    /// What to offer, the most promising first: what the layer most likely replaces, then what else the repository holds,
+    /// then layers of images that are built on the same ones, from the same upstream.
     async fn bases(&self, size: u64) -> Result<Vec<Digest>, Fallback> {
-        let mut layers =
-            self.registry.store().names().recent_layers(&self.repository, MAX_CANDIDATES).await?;
-        layers.retain(|layer| {
-            let (small, large) = (layer.size.min(size), layer.size.max(size));
-            layer.digest != self.digest && large / MAX_RATIO <= small
-        });
-        layers.sort_by_key(|layer| layer.size.abs_diff(size) * 16 / size.max(1));
-        layers.truncate(MAX_OFFERED);
-        if layers.is_empty() {
-            return Err(Fallback::NoBase);
+        let names = self.registry.store().names();
+        let mut layers = names.delta_bases(&self.repository, &self.digest, MAX_CANDIDATES).await?;
+        layers.retain(|layer| is_comparable(layer.size, size));
+        if layers.len() < MAX_OFFERED {
+            let kin = names.kin_layers(&self.repository, &self.digest, MAX_CANDIDATES).await?;
+            let upstreams = &self.registry.0.upstreams;
+            let from_here = |repository: &RepositoryName| {
+                let source = upstreams.source(repository);
+                source.is_some_and(|source| Arc::ptr_eq(&source.remote, &self.source.remote))
+            };
+            layers.extend(kin.into_iter().filter(|(name, _)| from_here(name)).map(|(_, layer)| layer));
+            layers.retain(|layer| is_comparable(layer.size, size));
         }
-        Ok(layers.into_iter().map(|layer| layer.digest).collect())
+        let mut bases: Vec<Digest> = Vec::with_capacity(MAX_OFFERED);
+        for layer in layers {
+            if bases.len() < MAX_OFFERED && !bases.contains(&layer.digest) {
+                bases.push(layer.digest);
+            }
+        }
+        if bases.is_empty() { Err(Fallback::NoBase) } else { Ok(bases) }
+    }
+
+    /// A delta from one of `bases`: made by the upstream, or published there.
+    async fn find(&self, bases: &[Digest]) -> Result<Found, Fallback> {
+        // Where the answer gets lost, the next question is as likely to find a hub as another registry.
+        if self.source.remote.client.discover().await.is_ok_and(|extensions| !extensions.layer_deltas) {
+            return self.find_published(bases).await;
+        }
+        self.ask(bases).await
+    }
+
+    async fn find_published(&self, bases: &[Digest]) -> Result<Found, Fallback> {
+        match self.published(bases).await.map_err(Fallback::Fetch)? {
+            Some(published) => Ok(Found { digest: published.digest, size: Some(published.size) }),
+            None => Err(Fallback::NotOffered),
+        }
     }
 
     /// Asks for a delta, again while it is being made.
-    async fn ask(&self, bases: &[Digest]) -> Result<Digest, Fallback> {
+    async fn ask(&self, bases: &[Digest]) -> Result<Found, Fallback> {
         let until = Instant::now() + self.registry.options().fill.delta_wait;
         let client = &self.source.remote.client;
         loop {
             match client.layer_delta(&self.source.repository, &self.digest, bases).await? {
-                LayerDelta::Ready { digest, .. } => return Ok(digest),
+                LayerDelta::Ready { digest, size } => return Ok(Found { digest, size }),
                 LayerDelta::None => return Err(Fallback::NotOffered),
                 LayerDelta::Pending(pause) => {
                     let pause = pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
@@ -186,8 +246,7 @@ impl Fill {
         let partial = self.registry.store().blobs().partial(&self.repository, found).await?;
         let partial = place.insert(partial);
         if partial.length() == 0 || !partial.is_whole().await? {
-            let (at, metrics) = (partial.length(), self.registry.metrics());
-            let mut transfer = Transfer::new(&self.source, found, at, limit, metrics);
+            let mut transfer = Transfer::new(self, found, partial.length(), limit);
             transfer.size = partial.size();
             transfer.patience = PATIENCE;
             transfer.run(partial, |_size| {}).await.map_err(Fallback::Fetch)?;
@@ -256,6 +315,12 @@ impl Fill {
         let blob = self.registry.store().blobs().open(digest).await?.ok_or(Fallback::NoBase)?;
         Ok(blob.file()?)
     }
+}
+
+/// Whether layers of these sizes, in bytes, may have something in common.
+fn is_comparable(base: u64, target: u64) -> bool {
+    let (small, large) = (base.min(target), base.max(target));
+    large / MAX_RATIO <= small
 }
 
 /// Runs `work` where it may block.

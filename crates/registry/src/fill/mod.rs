@@ -2,14 +2,19 @@
 //!
 //! Content that is here by digest never needs the upstream. A tag does, since it may have moved; how often, and what is
 //! served when the upstream does not answer, is said by [`tags`]. A blob is fetched once however many wait for it ([`blobs`]), as a delta
-//! if there is one ([`delta`]), else whole ([`transfer`]).
+//! if there is one ([`delta`]; [`published`]) and it is sooner ([`speed`]), else whole ([`transfer`]). All transfers share
+//! one link ([`link`]), and those of an image begin when its manifest is asked for ([`ahead`]).
 //!
 //! An upstream decides what a repository holds: bytes that are here because another repository has them are served
 //! only after the upstream has said that it has them too.
 
+mod ahead;
 mod blobs;
 mod delta;
+mod link;
 mod manifests;
+mod published;
+mod speed;
 mod tags;
 mod transfer;
 
@@ -24,12 +29,17 @@ use deltaport_store as store;
 use tokio::sync::{Semaphore, watch};
 
 use crate::flight::SingleFlight;
+use crate::memory::Memory;
 use crate::pull::Progress;
 use crate::upstream::{Ask, Sated, Source};
 use crate::{Error, Options};
 
+use link::{Claim, Link};
 use manifests::Looked;
+use published::Publications;
 use tags::{Absence, Answers};
+
+pub(crate) use speed::Meter;
 
 /// How many blobs may be on their way or waiting for their turn.
 const MAX_BLOBS: usize = 4096;
@@ -42,14 +52,20 @@ const OVER_QUOTA_RETRY: Duration = Duration::from_secs(60);
 /// What is being fetched.
 #[derive(Debug)]
 pub(crate) struct Fills {
-    blobs: SingleFlight<(RepositoryName, Digest), watch::Receiver<Progress>>,
+    blobs: SingleFlight<(RepositoryName, Digest), (watch::Receiver<Progress>, Claim)>,
     manifests: SingleFlight<(RepositoryName, Reference), watch::Receiver<Looked>>,
     /// What upstreams have said about what there is.
     answers: Answers,
-    /// One permit for each blob that is fetched.
-    fetching: Arc<Semaphore>,
+    /// What all transfers share.
+    link: Link,
     /// One permit for each delta that is applied.
     applying: Arc<Semaphore>,
+    /// How many bytes of layers are made of deltas.
+    applied: Meter,
+    /// What has been published beside images.
+    publications: Publications,
+    /// Images of which everything is here.
+    complete: Memory<(RepositoryName, Digest), ()>,
 }
 
 impl Fills {
@@ -58,8 +74,11 @@ impl Fills {
             blobs: SingleFlight::new(MAX_BLOBS),
             manifests: SingleFlight::new(MAX_MANIFESTS),
             answers: Answers::new(),
-            fetching: Arc::new(Semaphore::new(options.fill.concurrent.max(1))),
+            link: Link::new(options.fill.concurrent, options.fill.bandwidth),
             applying: Arc::new(Semaphore::new(options.delta.jobs.max(1))),
+            applied: Meter::default(),
+            publications: Publications::new(),
+            complete: Memory::new(ahead::MAX_COMPLETE),
         }
     }
 }

@@ -9,7 +9,7 @@ use deltaport_oci::Digest;
 use deltaport_store::Partial;
 
 use super::Failure;
-use crate::Metrics;
+use super::blobs::Fill;
 use crate::upstream::{Ask, Source};
 
 /// The most that is waited after the first failure in a row; each further one doubles it.
@@ -19,7 +19,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// A blob on its way into a partial.
 pub(super) struct Transfer<'a> {
-    pub(super) source: &'a Source,
+    fill: &'a Fill,
     pub(super) digest: &'a Digest,
     /// How many bytes the blob has, if that is known; the upstream must say the same.
     pub(super) size: Option<u64>,
@@ -30,7 +30,6 @@ pub(super) struct Transfer<'a> {
     /// Whether it is worth trying again before the first byte has come: somebody is waiting already who cannot be
     /// sent elsewhere any more.
     pub(super) committed: bool,
-    pub(super) metrics: &'a Metrics,
     /// How many bytes there are.
     at: u64,
     /// Whether anything was asked for behind them.
@@ -42,22 +41,15 @@ pub(super) struct Transfer<'a> {
 }
 
 impl<'a> Transfer<'a> {
-    /// A transfer that goes on behind the first `at` bytes, of at most `limit`.
-    pub(super) fn new(
-        source: &'a Source,
-        digest: &'a Digest,
-        at: u64,
-        limit: u64,
-        metrics: &'a Metrics,
-    ) -> Self {
+    /// A transfer for `fill` of the blob `digest`, which goes on behind the first `at` bytes, of at most `limit`.
+    pub(super) fn new(fill: &'a Fill, digest: &'a Digest, at: u64, limit: u64) -> Self {
         Self {
-            source,
+            fill,
             digest,
             size: None,
             limit,
             patience: Duration::ZERO,
             committed: false,
-            metrics,
             at,
             pieced: at > 0,
             asked_from: at,
@@ -121,7 +113,11 @@ impl<'a> Transfer<'a> {
 
     /// One request, from what has arrived to the end. What is known of the size must not change: others have been told.
     async fn attempt(&mut self, partial: &mut Partial, begun: &mut impl FnMut(u64)) -> Result<(), Failure> {
+        let link = &self.fill.registry.0.fills.link;
+        // While it waits to try again, a transfer leaves its turn to others.
+        let _turn = link.turn(&self.fill.claim).await;
         let mut body = self.ask().await?;
+        let speed = self.fill.source.remote.speed.begin();
         self.size = match (self.size, body.size()) {
             (Some(expected), Some(actual)) if expected != actual => {
                 let why = format!("says the blob has {actual} bytes, it was to have {expected}");
@@ -137,7 +133,10 @@ impl<'a> Transfer<'a> {
         // An upstream that cannot resume sends again what is here.
         let mut skip = self.at.saturating_sub(body.start());
         while let Some(mut chunk) = body.chunk().await? {
-            self.arrived(chunk.len());
+            let bytes = chunk.len() as u64;
+            self.fill.registry.metrics().received(self.fill.source.remote.client.host(), bytes);
+            speed.add(bytes);
+            link.pass(&self.fill.claim, bytes).await;
             let known = chunk.len().min(usize::try_from(skip).unwrap_or(usize::MAX));
             skip -= known as u64;
             let new = chunk.split_off(known);
@@ -158,10 +157,10 @@ impl<'a> Transfer<'a> {
     /// Where every request for the blob's bytes begins: for those that are not here, always at the registry itself, since
     /// what it redirected to may be gone by now.
     async fn ask(&mut self) -> Result<client::BlobBody, Failure> {
-        let Source { remote, repository } = self.source;
+        let Source { remote, repository } = &self.fill.source;
         if self.at > 0 {
             self.pieced = true;
-            self.metrics.resumed(remote.client.host());
+            self.fill.registry.metrics().resumed(remote.client.host());
         }
         // Everything is asked for once: it may do parts after all, and if it does not, that costs a question.
         self.asked_from = if std::mem::take(&mut self.all) { 0 } else { self.at };
@@ -170,13 +169,8 @@ impl<'a> Transfer<'a> {
         Ok(asked?)
     }
 
-    /// Where every chunk comes past, those included that were here already.
-    fn arrived(&self, bytes: usize) {
-        self.metrics.received(self.source.remote.client.host(), bytes as u64);
-    }
-
     fn fail(&self, kind: ErrorKind) -> Failure {
-        Failure::Upstream(client::Error::new(self.source.remote.client.host().into(), kind))
+        Failure::Upstream(client::Error::new(self.fill.source.remote.client.host().into(), kind))
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Upstream {
     pub policy: TagPolicy,
     /// When a layer is asked for as a delta.
     pub deltas: Deltas,
+    /// Whether bytes from it are paid for, so that a delta is worth it however fast they come.
+    pub metered: bool,
 }
 
 impl Upstream {
@@ -52,6 +54,7 @@ impl Upstream {
             repositories: Vec::new(),
             policy: TagPolicy::DEFAULT,
             deltas: Deltas::Auto,
+            metered: false,
         }
     }
 }
@@ -59,24 +62,13 @@ impl Upstream {
 /// When a layer is asked for as a delta from one that is here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Deltas {
-    /// When the layer is so large that the question pays.
+    /// When the layer is likely to be here sooner that way, by the measured speed of the link and of applying.
     #[default]
     Auto,
+    /// Whenever there is one.
+    Always,
     /// Never.
     Never,
-}
-
-impl Deltas {
-    /// Below this size, in bytes, a layer is there sooner than the answer whether there is a delta.
-    const PAYS: u64 = 256 << 10;
-
-    /// Whether to ask for a delta to a layer of `size` bytes.
-    pub(crate) fn worth_asking(self, size: u64) -> bool {
-        match self {
-            Self::Auto => size >= Self::PAYS,
-            Self::Never => false,
-        }
-    }
 }
 
 /// Where a pull is answered from.

@@ -8,6 +8,8 @@ use deltaport_client::Quota;
 use deltaport_oci::RepositoryName;
 use deltaport_trust::Pattern;
 
+use crate::fill::Meter;
+
 use super::{DOCKER, Deltas, TagPolicy, Upstream, prefix};
 
 /// How long a stored tag is served without asking an upstream that has just failed, in case it did not say.
@@ -26,6 +28,10 @@ const LITTLE_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Remote {
     pub(crate) client: client::Upstream,
     pub(crate) deltas: Deltas,
+    /// Whether bytes from it are paid for.
+    pub(crate) metered: bool,
+    /// How fast they come.
+    pub(crate) speed: Meter,
     pub(crate) policy: TagPolicy,
     pub(super) default: bool,
     /// The first component of the local names; for a host with a port, the colon is an underscore.
@@ -76,6 +82,8 @@ impl Remote {
         Self {
             client: upstream.client.clone(),
             deltas: upstream.deltas,
+            metered: upstream.metered,
+            speed: Meter::default(),
             policy: upstream.policy.clone(),
             default: upstream.default,
             prefix: prefix(upstream.client.host()),

@@ -10,3 +10,4 @@ mod readers;
 mod resume;
 mod simulation;
 mod site;
+mod sooner;

@@ -7,7 +7,7 @@ use deltaport_client as client;
 use deltaport_oci::wire::ByteRange;
 use deltaport_oci::{Digest, RepositoryName};
 use deltaport_registry::pull::Body;
-use deltaport_registry::{Error, Options, Registry, Upstream};
+use deltaport_registry::{Deltas, Error, Options, Registry, Upstream};
 use deltaport_store::{Faults, Store};
 use deltaport_testkit::sample::{Content, Image, bytes};
 use deltaport_testkit::upstream::{Reply, Rule, Upstream as Script};
@@ -31,6 +31,7 @@ pub(crate) struct Setup {
     pub(crate) in_memory: bool,
     /// What the upstream is called; each name counts for itself.
     pub(crate) hosts: Vec<String>,
+    pub(crate) deltas: Deltas,
 }
 
 impl Default for Setup {
@@ -41,7 +42,15 @@ impl Default for Setup {
             ..deltaport_registry::Fill::default()
         };
         let hosts = vec![HOST.to_owned()];
-        Self { stall: Duration::from_millis(300), fill, faults: Faults::none(), in_memory: false, hosts }
+        Self {
+            stall: Duration::from_millis(300),
+            fill,
+            faults: Faults::none(),
+            in_memory: false,
+            hosts,
+            // On loopback no delta is ever sooner.
+            deltas: Deltas::Always,
+        }
     }
 }
 
@@ -87,7 +96,8 @@ impl Site {
             client::Upstream::new(&options).unwrap()
         };
         let upstreams: Vec<_> = setup.hosts.iter().map(upstream).collect();
-        let configured = |client: &client::Upstream| Upstream::new(client.clone());
+        let configured =
+            |client: &client::Upstream| Upstream { deltas: setup.deltas, ..Upstream::new(client.clone()) };
         let options = Options {
             fill: setup.fill,
             upstreams: upstreams.iter().map(configured).collect(),

@@ -3,8 +3,8 @@
 use deltaport_oci::wire::Route;
 use deltaport_oci::{Reference, RepositoryName, Tag};
 use deltaport_registry::{Error, NewManifest};
-use http::StatusCode;
 use http::header::WARNING;
+use http::{Method, StatusCode};
 
 use crate::body::Content;
 use crate::error::Failure;
@@ -30,6 +30,9 @@ pub(crate) async fn get(
     let answer = if pulled.stale { answer.header(WARNING, STALE) } else { answer };
     if known {
         return Ok(answer);
+    }
+    if asked.request.method == Method::GET {
+        asked.registry().fetch_ahead(name, &pulled.manifest);
     }
     Ok(answer.content(&pulled.media_type, Content::Whole(pulled.bytes.clone())))
 }

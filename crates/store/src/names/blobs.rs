@@ -1,14 +1,11 @@
 //! Rows of blobs and of the repositories that hold them.
 
-use deltaport_oci::{Descriptor, Digest, RepositoryName};
+use deltaport_oci::{Digest, RepositoryName};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{Stale, Tx, column, repositories, size_column};
 use crate::error::Result;
 use crate::journal::Change;
-
-/// How many references are looked at for one layer that is wanted, before the search for recent layers ends.
-const LOOKS_PER_LAYER: usize = 64;
 
 /// The size of a blob, if the repository holds it.
 pub(crate) fn size(
@@ -121,39 +118,4 @@ pub(crate) fn unlink(tx: &mut Tx<'_>, repository: &RepositoryName, digest: &Dige
     super::deltas::forget(tx, repository, repository_id, digest)?;
     repositories::drop_if_empty(tx, repository_id)?;
     Ok(true)
-}
-
-/// Layers that the repository holds, those of the most recently stored manifests first, each once.
-pub(crate) fn recent_layers(
-    connection: &Connection,
-    repository: &RepositoryName,
-    limit: usize,
-) -> Result<Vec<Descriptor>> {
-    let Some(id) = repositories::find(connection, repository)? else { return Ok(Vec::new()) };
-    let mut statement = connection.prepare_cached(
-        "SELECT reference.digest, reference.media_type, reference.size
-         FROM manifest CROSS JOIN reference ON reference.manifest = manifest.id
-         WHERE manifest.repository = ?1 AND kind = 'layer' AND present = 1
-         ORDER BY pushed DESC, manifest.id DESC LIMIT ?2",
-    )?;
-    let looks = i64::try_from(limit.saturating_mul(LOOKS_PER_LAYER)).unwrap_or(i64::MAX);
-    let mut rows = statement.query(params![id, looks])?;
-    let mut seen = std::collections::HashSet::new();
-    let mut layers = Vec::new();
-    while layers.len() < limit {
-        let Some(row) = rows.next()? else { break };
-        let digest: Digest = column(row, 0)?;
-        if seen.insert(digest) {
-            layers.push(Descriptor {
-                media_type: row.get(1)?,
-                digest,
-                size: size_column(row, 2)?,
-                urls: Vec::new(),
-                artifact_type: None,
-                platform: None,
-                annotations: std::collections::BTreeMap::new(),
-            });
-        }
-    }
-    Ok(layers)
 }

@@ -3,6 +3,7 @@
 //! [`Names`] is the way in. Below it, each kind of row has a file with plain functions over a connection; `writer` runs
 //! those that change something, `database` those that ask, and `cache` answers what was asked recently.
 
+pub(crate) mod bases;
 pub(crate) mod blobs;
 pub(crate) mod cache;
 pub(crate) mod database;
@@ -30,6 +31,7 @@ use rusqlite::Row;
 use crate::core::Core;
 use crate::error::{Error, Result};
 
+pub use bases::Layer;
 pub use blobs::Referenced;
 pub(crate) use cache::Stale;
 pub use jobs::{ClaimLimits, DeltaJob};
@@ -256,11 +258,44 @@ impl Names {
         self.core.database.change(move |tx| blobs::unlink(tx, &repository, &digest)).await
     }
 
-    /// Layers that the repository holds whole, those of the most recently stored manifests first: what a delta may be
-    /// based on. At most `limit`.
-    pub async fn recent_layers(&self, repository: &RepositoryName, limit: usize) -> Result<Vec<Descriptor>> {
+    /// Layers that `repository` holds whole and that a delta to the layer `target` may start from, at most `limit`: those
+    /// first that it most likely replaces, which tags with `target` pointed at before.
+    pub async fn delta_bases(
+        &self,
+        repository: &RepositoryName,
+        target: &Digest,
+        limit: usize,
+    ) -> Result<Vec<Layer>> {
+        let (repository, target) = (repository.clone(), *target);
+        self.core.database.read(move |names| bases::of_repository(names, &repository, &target, limit)).await
+    }
+
+    /// The same of images in other repositories that are built on the same layers, with the repository of each.
+    pub async fn kin_layers(
+        &self,
+        repository: &RepositoryName,
+        target: &Digest,
+        limit: usize,
+    ) -> Result<Vec<(RepositoryName, Layer)>> {
+        let (repository, target) = (repository.clone(), *target);
+        self.core.database.read(move |names| bases::of_kin(names, &repository, &target, limit)).await
+    }
+
+    /// The images of `repository` that have a blob, the most recently stored first, at most `limit`.
+    pub async fn images_with(
+        &self,
+        repository: &RepositoryName,
+        blob: &Digest,
+        limit: usize,
+    ) -> Result<Vec<Digest>> {
+        let (repository, blob) = (repository.clone(), *blob);
+        self.core.database.read(move |names| bases::images_with(names, &repository, &blob, limit)).await
+    }
+
+    /// Those of `digests` that `repository` holds neither as a blob nor as a manifest.
+    pub async fn absent(&self, repository: &RepositoryName, digests: Vec<Digest>) -> Result<Vec<Digest>> {
         let repository = repository.clone();
-        self.core.database.read(move |names| blobs::recent_layers(names, &repository, limit)).await
+        self.core.database.read(move |names| manifests::missing(names, &repository, &digests)).await
     }
 
     /// What is known about a delta between two layers of a repository.

@@ -62,6 +62,19 @@ impl Rule {
         }
     }
 
+    /// What a hub says of itself.
+    pub const HUB: &str = r#"{"extensions":[{"name":"_deltaport","endpoints":["_deltaport/delta/layer"]}]}"#;
+
+    /// The question whether it is a hub, which it is.
+    pub fn hub() -> Self {
+        Self::on("GET", "/v2/_oci/ext/discover").reply(Reply::status(200).body(Self::HUB))
+    }
+
+    /// The question whether it is a hub, which it is not.
+    pub fn no_hub() -> Self {
+        Self::on("GET", "/v2/_oci/ext/discover").reply(Reply::status(404))
+    }
+
     /// Only requests that have this header with this value.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: &str) -> Self {

@@ -17,7 +17,6 @@ const PROGRAM_LEN: usize = 1 << 20;
 const EDITED: u64 = 40;
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
 const WORDS: [&str; 16] = [
     "anchor", "buoy", "cable", "deck", "ebb", "fathom", "gale", "harbour", "island", "jetty", "keel",
@@ -38,7 +37,7 @@ pub(super) fn image(version: u8) -> io::Result<Image> {
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": media_type::OCI_MANIFEST,
-        "config": described(&config, CONFIG),
+        "config": described(&config, media_type::OCI_CONFIG),
         "layers": [described(&layer, LAYER)],
     });
     Ok(Image {

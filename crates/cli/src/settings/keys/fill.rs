@@ -1,8 +1,8 @@
 //! `[fill]`: how they are fetched.
 
-use super::{DAY, HOUR, seconds};
-use crate::settings::Settings;
+use super::{DAY, GIB, HOUR, seconds};
 use crate::settings::key::{Default, Key, Slot};
+use crate::settings::{Settings, Size};
 
 /// The keys of `[fill]`.
 pub(super) const KEYS: &[Key<Settings>] = &[
@@ -11,6 +11,20 @@ pub(super) const KEYS: &[Key<Settings>] = &[
         slot: Slot::Count(|s| &mut s.fill.concurrent, 1..=1000),
         default: Default::Value("8"),
         about: "How many blobs are fetched from upstreams at the same time; more wait.",
+    },
+    Key {
+        name: "fill.bandwidth",
+        slot: Slot::Size(|s| &mut s.fill.bandwidth, Size(0)..=Size(1024 * GIB)),
+        default: Default::Value("\"0B\""),
+        about: "The most bytes a second that blobs and deltas from all upstreams take together. Clients that wait come \
+                first, and repositories share evenly. 0B is no cap.",
+    },
+    Key {
+        name: "fill.ahead",
+        slot: Slot::Flag(|s| &mut s.fill.ahead),
+        default: Default::Value("true"),
+        about: "Whether the blobs of an image are fetched as soon as a client has asked for its manifest, behind all that \
+                clients wait for. Off, they are fetched one by one as clients ask for them.",
     },
     Key {
         name: "fill.patience",

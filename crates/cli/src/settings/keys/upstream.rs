@@ -185,12 +185,23 @@ pub(in crate::settings) const UPSTREAM: &[Key<Upstream>] = &[
     },
     Key {
         name: "deltas",
-        slot: Slot::Choice(&["auto", "never"], |u, word| {
-            u.deltas = if word == "never" { Deltas::Never } else { Deltas::Auto };
+        slot: Slot::Choice(&["auto", "always", "never"], |u, word| {
+            u.deltas = match word {
+                "always" => Deltas::Always,
+                "never" => Deltas::Never,
+                _ => Deltas::Auto,
+            };
         }),
         default: Default::Value("\"auto\""),
-        about: "Whether to ask it for deltas: \"auto\" for layers of 256 KiB or more, \"never\" not at all. A registry that \
-                makes no deltas says so, and whatever goes wrong with one, the whole layer is fetched instead.",
+        about: "Whether to take layers as deltas from it: \"auto\" where that is likely to be sooner, by the speed of the \
+                link and of this machine as they are measured, \"always\" whenever there is a delta, \"never\" not at \
+                all. Below 256 KiB nobody asks. Whatever goes wrong with a delta, the whole layer is fetched instead.",
+    },
+    Key {
+        name: "metered",
+        slot: Slot::Flag(|u| &mut u.metered),
+        default: Default::Value("false"),
+        about: "Whether bytes from it are paid for: \"auto\" then takes a delta however fast the link is.",
     },
 ];
 

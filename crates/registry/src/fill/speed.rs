@@ -1,0 +1,151 @@
+//! How fast things go: bytes from an upstream, and the applying of deltas here. What is sooner is taken.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Transfers of fewer bytes say more about latency than about speed.
+const LEAST_SAMPLE: u64 = 128 << 10;
+/// A transfer that goes on is measured anew this often.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes of a layer that are made a second before the first one was: what a small machine does with gzip.
+const FIRST_APPLY: f64 = 15e6;
+
+/// A speed that is measured while something is going on, in bytes a second; several at once count together.
+#[derive(Debug, Default)]
+pub(crate) struct Meter(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many things are going on.
+    running: usize,
+    since: Option<Instant>,
+    bytes: u64,
+    speed: Option<f64>,
+}
+
+impl Meter {
+    /// Something begins; it ends when what is returned is dropped.
+    pub(crate) fn begin(&self) -> Running<'_> {
+        let mut state = self.lock();
+        if state.running == 0 {
+            state.restart();
+        }
+        state.running += 1;
+        Running(self)
+    }
+
+    /// In bytes a second; `None` before the first measurement.
+    pub(crate) fn speed(&self) -> Option<f64> {
+        self.lock().speed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Numbers that are half written are still only a guess.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something that is going on.
+#[derive(Debug)]
+pub(crate) struct Running<'a>(&'a Meter);
+
+impl Running<'_> {
+    /// So many bytes more are done.
+    pub(crate) fn add(&self, bytes: u64) {
+        let mut state = self.0.lock();
+        state.bytes += bytes;
+        if state.since.is_some_and(|since| since.elapsed() >= INTERVAL) {
+            state.measure();
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.measure();
+        state.running -= 1;
+    }
+}
+
+impl State {
+    fn restart(&mut self) {
+        self.since = Some(Instant::now());
+        self.bytes = 0;
+    }
+
+    /// Lets what was done since the last time count half.
+    fn measure(&mut self) {
+        let elapsed = self.since.map_or(Duration::ZERO, |since| since.elapsed());
+        if self.bytes < LEAST_SAMPLE || elapsed.is_zero() {
+            return;
+        }
+        let now = self.bytes as f64 / elapsed.as_secs_f64();
+        self.speed = Some(self.speed.map_or(now, |before| (before + now) / 2.0));
+        self.restart();
+    }
+}
+
+/// What is known when a layer could come as a delta.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Race {
+    /// Bytes a second from the upstream, if that was ever measured.
+    pub(crate) link: Option<f64>,
+    /// Bytes of a layer that are made of a delta a second, likewise.
+    pub(crate) apply: Option<f64>,
+}
+
+impl Race {
+    /// Whether a layer of `size` bytes is likely to be there sooner by a delta of `delta` bytes than by those that are
+    /// `missing`. Of a link that was never measured the worst is assumed: that is what deltas are for.
+    pub(crate) fn is_won_by_delta(self, size: u64, missing: u64, delta: u64) -> bool {
+        let Some(link) = self.link else { return true };
+        let apply = self.apply.unwrap_or(FIRST_APPLY);
+        delta as f64 / link + size as f64 / apply < missing as f64 / link
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slower_the_link_the_more_a_delta_is_worth() {
+        let race = |link: Option<f64>| Race { link, apply: Some(15e6) };
+        const LAYER: u64 = 50_000_000;
+        assert!(race(None).is_won_by_delta(LAYER, LAYER, LAYER / 2));
+        // 10 Mbit/s, 100 Mbit/s, loopback.
+        assert!(race(Some(1.25e6)).is_won_by_delta(LAYER, LAYER, 100_000));
+        assert!(race(Some(12.5e6)).is_won_by_delta(LAYER, LAYER, 100_000));
+        assert!(!race(Some(12.5e6)).is_won_by_delta(LAYER, LAYER, LAYER / 2));
+        assert!(!race(Some(500e6)).is_won_by_delta(LAYER, LAYER, 0));
+    }
+
+    #[test]
+    fn transfers_side_by_side_are_one_link() {
+        let meter = Meter::default();
+        assert_eq!(meter.speed(), None);
+        let begin = Instant::now();
+        let (one, two) = (meter.begin(), meter.begin());
+        std::thread::sleep(Duration::from_millis(20));
+        one.add(1 << 20);
+        two.add(1 << 20);
+        drop(one);
+        let speed = meter.speed().unwrap();
+        assert!(
+            speed <= (2 << 20) as f64 / 0.02
+                && speed >= (2 << 20) as f64 / begin.elapsed().as_secs_f64() / 2.0
+        );
+        drop(two);
+        assert_eq!(meter.speed(), Some(speed), "nothing new was seen");
+    }
+
+    #[test]
+    fn a_few_bytes_say_nothing() {
+        let meter = Meter::default();
+        meter.begin().add(LEAST_SAMPLE - 1);
+        assert_eq!(meter.speed(), None);
+        meter.begin().add(LEAST_SAMPLE);
+        assert!(meter.speed().is_some());
+    }
+}
