@@ -7,10 +7,11 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use deltaport_oci::Digest;
 
 use crate::code;
-use crate::content::Seekable;
+use crate::content::{Content, Seekable};
 use crate::error::Error;
 use crate::exec::Predicted;
 use crate::format::{Base, Header, Kind};
+use crate::growing::Growing;
 use crate::open::open;
 use crate::outline::{self, Outline, Outlines};
 use crate::recipe::Encode;
@@ -70,11 +71,10 @@ pub struct Applied {
 
 /// Writes the target of a delta to `out`.
 ///
-/// `bases` are the blobs that the delta's header names, in that order; their digests are proven before the first byte
-/// is written. `delta` is read to its end. `scratch` is an empty file, which takes the bases uncompressed. Success means
-/// that `out` has received exactly the blob that the header names as target; whether that is the blob which the caller
-/// wants is for the caller to compare. After any error, what `out` has received must be thrown away. A caller that
-/// wants to stop lets `out` or `delta` fail.
+/// `bases` are the blobs that the delta's header names, in that order. `delta` is read to its end. `scratch` is an empty
+/// file, which takes the bases uncompressed. Success means that `out` has received exactly the blob that the header names
+/// as target; whether that is the blob which the caller wants is for the caller to compare. After any error, what `out`
+/// has received must be thrown away. A caller that wants to stop lets `out` or `delta` fail.
 ///
 /// Fails with
 /// - [`Error::BaseMismatch`] when a base is not the one that the header names,
@@ -82,7 +82,7 @@ pub struct Applied {
 /// - [`Error::Limit`] when `limits` do not allow it,
 /// - [`Error::OutputMismatch`] when a delta that looks right makes something else than its target,
 /// - [`Error::Io`] when `bases`, `delta`, `out` or `scratch` do.
-pub fn apply<B: Read, F: Read + Write + Seek + Send>(
+pub fn apply<B: Read + Send, F: Read + Write + Seek + Send>(
     bases: &mut [B],
     mut delta: impl Read + Send,
     mut out: impl Write,
@@ -90,12 +90,12 @@ pub fn apply<B: Read, F: Read + Write + Seek + Send>(
     limits: &Limits,
 ) -> Result<Applied, Error> {
     // The types of the caller end here, so that what follows is compiled once, and with this crate.
-    let mut bases: Vec<&mut dyn Read> = bases.iter_mut().map(|base| base as _).collect();
+    let mut bases: Vec<&mut (dyn Read + Send)> = bases.iter_mut().map(|base| base as _).collect();
     restore(&mut bases, &mut delta, &mut out, &mut scratch, limits)
 }
 
 fn restore(
-    bases: &mut [&mut dyn Read],
+    bases: &mut [&mut (dyn Read + Send)],
     mut delta: &mut (dyn Read + Send),
     out: &mut dyn Write,
     scratch: &mut dyn Scratch,
@@ -104,10 +104,54 @@ fn restore(
     let header = Header::read(&mut delta)?;
     limits.admit(&header)?;
     let mut tables = Tables::read(&header, &mut delta)?;
-    let (old, outlines) = stage(&header, bases, &tables, scratch)?;
-    let outline = outline::read(outlines.bytes(), &std::mem::take(&mut tables.outline))?;
-    drop(outlines);
-    let mut data = (&mut delta).take(header.sections.data);
+    if bases.len() != header.bases.len() {
+        return Err(Error::BaseMismatch("the delta was made from another number of bases"));
+    }
+    let outline = std::mem::take(&mut tables.outline);
+    // An outline is told by those of the bases, which are known only when all of them are opened.
+    if limits.threads <= 1 || !outline.is_empty() {
+        let mut staged = BufWriter::with_capacity(CHUNK, scratch);
+        let outlines = stage(&header, bases, &tables.unfold, &mut staged)?;
+        let old = Seekable::new(staged.into_inner().map_err(io::IntoInnerError::into_error)?)?;
+        let outline = outline::read(outlines.bytes(), &outline)?;
+        drop(outlines);
+        return make(&header, tables, outline, old, delta, out, limits.threads);
+    }
+    let outline = Outline::default();
+    let growing = Growing::new(scratch, header.old_len);
+    let unfold = tables.unfold.clone();
+    std::thread::scope(|scope| {
+        let (growing, header) = (&growing, &header);
+        let opener = scope.spawn(move || {
+            let mut staged = BufWriter::with_capacity(CHUNK, growing.writer());
+            stage(header, bases, &unfold, &mut staged)?;
+            Ok::<_, Error>(staged.flush()?)
+        });
+        let made = growing
+            .reader()
+            .and_then(|old| make(header, tables, outline, Seekable::new(old)?, delta, out, limits.threads));
+        if matches!(made, Err(Error::Io(_))) {
+            growing.abandon();
+        }
+        match (opener.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), made) {
+            (Err(Error::Io(_)), Err(stopped @ Error::Io(_))) => Err(stopped),
+            // A base that is another than the delta needs makes everything else go wrong as well: it is told first.
+            (opened, made) => opened.and(made),
+        }
+    })
+}
+
+/// Makes the target from opened bases and the rest of the delta.
+fn make(
+    header: &Header,
+    tables: Tables,
+    outline: Outline,
+    old: impl Content + Send,
+    delta: &mut (dyn Read + Send),
+    out: &mut dyn Write,
+    threads: usize,
+) -> Result<Applied, Error> {
+    let mut data = (&mut *delta).take(header.sections.data);
     let mut content = code::Decoder::new(
         Arc::clone(&tables.matches),
         &mut data,
@@ -119,8 +163,8 @@ fn restore(
         (Kind::Raw, _) => _ = copy(&mut content, &mut out)?,
         (Kind::Token, _) => token::encode(&mut content, &mut out)?,
         (Kind::Plain, Some(recipe)) => {
-            let encoder = recipe.encoder(outline, limits.threads)?;
-            compress(&mut content, &tables.folds, encoder, limits.threads, &mut out)?;
+            let encoder = recipe.encoder(outline, threads)?;
+            compress(&mut content, &tables.folds, encoder, threads, &mut out)?;
         }
         (Kind::Plain, None) => return Err(Error::Format("a plain delta without a recipe")),
     }
@@ -134,26 +178,22 @@ fn restore(
     Ok(Applied { digest, size })
 }
 
-/// Opens all bases into `scratch`, one behind the other, and gathers their outlines.
-fn stage<B: Read, F: Read + Write + Seek>(
+/// Opens all bases, one behind the other, and gathers their outlines; `unfold` says what is to be opened inside of each.
+fn stage<B: Read>(
     header: &Header,
     bases: &mut [B],
-    tables: &Tables,
-    scratch: F,
-) -> Result<(Seekable<F>, Outlines), Error> {
-    if bases.len() != header.bases.len() {
-        return Err(Error::BaseMismatch("the delta was made from another number of bases"));
-    }
-    let mut staged = Limited::new(BufWriter::with_capacity(CHUNK, scratch), header.old_len);
+    unfold: &[Vec<Packed>],
+    staged: &mut impl Write,
+) -> Result<Outlines, Error> {
+    let mut staged = Limited::new(staged, header.old_len);
     let mut outlines = Outlines::default();
-    for ((base, expected), packed) in bases.iter_mut().zip(&header.bases).zip(&tables.unfold) {
+    for ((base, expected), packed) in bases.iter_mut().zip(&header.bases).zip(unfold) {
         outlines.push(&stage_base(base, expected, packed, &mut staged)?);
     }
-    let (staged, left) = staged.finish();
-    if left > 0 {
-        return Err(Error::Format("its bases are not as long as announced"));
+    match staged.finish() {
+        (_, 0) => Ok(outlines),
+        _ => Err(Error::Format("its bases are not as long as announced")),
     }
-    Ok((Seekable::new(staged.into_inner().map_err(io::IntoInnerError::into_error)?)?, outlines))
 }
 
 /// Opens a base, proves that it is the expected one, and says what its outline is.

@@ -109,8 +109,8 @@ pub fn create<B, T, F>(
     mut at: impl FnMut(Stage),
 ) -> Result<Delta, Error>
 where
-    B: Read + Seek,
-    T: Read + Seek,
+    B: Read + Seek + Send,
+    T: Read + Seek + Send,
     F: Read + Write + Seek + Send + 'static,
 {
     // The types of the caller end here, so that what follows is compiled once, and with this crate.
@@ -199,7 +199,7 @@ impl Made {
 
 impl<B, T, F, S> Making<'_, B, T, S>
 where
-    B: Read + Seek,
+    B: Read + Seek + Send,
     T: Read + Seek,
     F: Read + Write + Seek + Send,
     S: FnMut() -> io::Result<F>,

@@ -22,6 +22,7 @@ mod exec;
 mod format;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod growing;
 mod gzip;
 mod matching;
 mod open;

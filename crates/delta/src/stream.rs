@@ -8,9 +8,9 @@ use crate::error::Error;
 use crate::format::Blob;
 
 /// What blobs are read from.
-pub(crate) trait Source: Read + Seek {}
+pub(crate) trait Source: Read + Seek + Send {}
 
-impl<T: Read + Seek> Source for T {}
+impl<T: Read + Seek + Send> Source for T {}
 
 /// What content is kept on.
 pub(crate) trait Scratch: Read + Write + Seek + Send {}

@@ -5,6 +5,8 @@
 mod common;
 
 use std::io::{Cursor, Read, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{gnu_gzip, gzip, gzip_with_names, noise, scratch, tar, text};
 use deltaport_delta::{
@@ -23,9 +25,14 @@ fn make(bases: &[&[u8]], target: &[u8], options: &Options) -> Result<Delta, Erro
     create(&mut bases, &mut Cursor::new(target), || Ok(scratch()), options, |_| ())
 }
 
-fn restore(mut bases: Vec<&[u8]>, delta: &[u8]) -> Result<(Applied, Vec<u8>), Error> {
+fn restore(bases: Vec<&[u8]>, delta: &[u8]) -> Result<(Applied, Vec<u8>), Error> {
+    restore_with(1, bases, delta)
+}
+
+fn restore_with(threads: usize, mut bases: Vec<&[u8]>, delta: &[u8]) -> Result<(Applied, Vec<u8>), Error> {
     let mut out = Vec::new();
-    let applied = apply(&mut bases, delta, &mut out, scratch(), &Limits::default())?;
+    let limits = Limits { threads, ..Limits::default() };
+    let applied = apply(&mut bases, delta, &mut out, scratch(), &limits)?;
     Ok((applied, out))
 }
 
@@ -33,9 +40,11 @@ fn restore(mut bases: Vec<&[u8]>, delta: &[u8]) -> Result<(Applied, Vec<u8>), Er
 fn round_trip(bases: &[&[u8]], target: &[u8]) -> Delta {
     let delta = make(bases, target, &at_any_price()).unwrap();
     assert_eq!(inspect(&delta.bytes[..]).unwrap(), delta.header);
-    let (applied, out) = restore(bases.to_vec(), &delta.bytes).unwrap();
-    assert!(out == target, "another blob came back");
-    assert_eq!(applied, Applied { digest: Digest::sha256(target), size: target.len() as u64 });
+    for threads in [1, 3] {
+        let (applied, out) = restore_with(threads, bases.to_vec(), &delta.bytes).unwrap();
+        assert!(out == target, "another blob came back");
+        assert_eq!(applied, Applied { digest: Digest::sha256(target), size: target.len() as u64 });
+    }
     delta
 }
 
@@ -256,10 +265,10 @@ fn a_wrong_base_is_told_from_a_wrong_delta() {
         flipped[1000] ^= 1;
         let longer = [&old[..], &[0]].concat();
         for wrong in [&[][..], &new, &old[..old.len() - 1], &longer, &flipped, b"no gzip at all"] {
-            let mut out = Vec::new();
-            let outcome = apply(&mut [wrong], &delta.bytes[..], &mut out, scratch(), &Limits::default());
-            assert!(matches!(outcome, Err(Error::BaseMismatch(_))), "{outcome:?}");
-            assert!(out.is_empty(), "nothing may be written before the base is proven");
+            for threads in [1, 2] {
+                let outcome = restore_with(threads, vec![wrong], &delta.bytes);
+                assert!(matches!(outcome, Err(Error::BaseMismatch(_))), "{:?}", outcome.map(drop));
+            }
         }
     }
 }
@@ -380,22 +389,47 @@ impl Read for Failing<'_> {
 #[test]
 fn failures_of_readers_and_writers_come_through() {
     for (old, _, delta) in small_deltas() {
-        for len in [0, 50, 150, delta.len() - 1] {
-            let outcome = apply(
-                &mut [&old[..]],
-                Failing(&delta[..len]),
-                std::io::sink(),
-                scratch(),
-                &Limits::default(),
-            );
+        for threads in [1, 2] {
+            let limits = Limits { threads, ..Limits::default() };
+            for len in [0, 50, 150, delta.len() - 1] {
+                let delta = Failing(&delta[..len]);
+                let outcome = apply(&mut [&old[..]], delta, std::io::sink(), scratch(), &limits);
+                assert!(matches!(outcome, Err(Error::Io(_))), "{outcome:?}");
+            }
+            let mut bases = [Failing(&old[..old.len() / 2])];
+            let outcome = apply(&mut bases, &delta[..], std::io::sink(), scratch(), &limits);
+            assert!(matches!(outcome, Err(Error::Io(_))), "{outcome:?}");
+            let outcome = apply(&mut [&old[..]], &delta[..], &mut [0; 10][..], scratch(), &limits);
             assert!(matches!(outcome, Err(Error::Io(_))), "{outcome:?}");
         }
-        let mut bases = [Failing(&old[..old.len() / 2])];
-        let outcome = apply(&mut bases, &delta[..], std::io::sink(), scratch(), &Limits::default());
-        assert!(matches!(outcome, Err(Error::Io(_))), "{outcome:?}");
-        let outcome = apply(&mut [&old[..]], &delta[..], &mut [0; 10][..], scratch(), &Limits::default());
-        assert!(matches!(outcome, Err(Error::Io(_))), "{outcome:?}");
     }
+}
+
+/// A base that counts what is read of it, and is slow.
+struct Counted<'a>(&'a [u8], Arc<AtomicUsize>);
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        let read = self.0.read(buffer)?;
+        self.1.fetch_add(read, Ordering::SeqCst);
+        Ok(read)
+    }
+}
+
+#[test]
+fn a_base_is_not_read_to_its_end_for_somebody_who_stopped() {
+    let old = noise(1, 32 << 20);
+    let mut new = old.clone();
+    new[5] ^= 1;
+    let delta = make(&[&old], &new, &Options::default()).unwrap();
+    let read = Arc::new(AtomicUsize::new(0));
+    let mut bases = [Counted(&old, Arc::clone(&read))];
+    let limits = Limits { threads: 2, ..Limits::default() };
+    let outcome = apply(&mut bases, &delta.bytes[..], &mut [0; 10][..], scratch(), &limits);
+    assert!(matches!(outcome, Err(Error::Io(_))), "{outcome:?}");
+    let read = read.load(Ordering::SeqCst);
+    assert!(read < old.len() / 2, "{read} bytes were read after all");
 }
 
 proptest! {

@@ -17,7 +17,7 @@ use crate::{stream, tar};
 
 impl<B, T, F, S> Making<'_, B, T, S>
 where
-    B: Read + Seek,
+    B: Read + Seek + Send,
     T: Read + Seek,
     F: Read + Write + Seek + Send,
     S: FnMut() -> io::Result<F>,
