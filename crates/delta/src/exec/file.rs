@@ -30,13 +30,15 @@ pub(super) struct File {
     pub(super) start: u64,
     /// In the order of the content, not overlapping.
     pub(super) ruled: Vec<Ruled>,
+    /// The sections whose addresses were looked for in the code, which takes as long as everything else.
+    taken: Vec<Range<u64>>,
     window: Vec<u8>,
 }
 
 impl File {
     /// The file that begins at `start`; there are no rules yet.
     pub(super) fn new(elf: Elf, start: u64) -> Self {
-        Self { finder: Finder::new(elf), start, ruled: Vec::new(), window: Vec::new() }
+        Self { finder: Finder::new(elf), start, ruled: Vec::new(), taken: Vec::new(), window: Vec::new() }
     }
 
     pub(super) fn elf(&self) -> &Elf {
@@ -71,7 +73,13 @@ impl File {
         }
         let tables = self.ruled.iter().filter(|ruled| ruled.rule == Rule::Jumps);
         let tables: Vec<_> = tables.map(|ruled| self.elf().sections[ruled.section].in_memory()).collect();
-        if tables.is_empty() { Ok(()) } else { self.take(content, &tables) }
+        if tables.is_empty() || tables == self.taken {
+            return Ok(());
+        }
+        self.taken.clear();
+        self.take(content, &tables)?;
+        self.taken = tables;
+        Ok(())
     }
 
     /// Finds the addresses that the code takes.

@@ -52,7 +52,7 @@ pub(crate) fn plan(
         let Some(was) = elf::parse(old, start, u64::MAX)? else { continue };
         let Some(is) = elf::parse(new, range.start, segment.len)? else { continue };
         let mut files = Files { old: &mut *old, new: &mut *new, was, is, start, range };
-        let Some(plan) = files.plan(found)? else { continue };
+        let Some(plan) = files.plan(found, options.profile)? else { continue };
         let plan = match options.profile {
             Profile::Fast => plan,
             Profile::Best => files.refine(plan, options)?,
@@ -151,7 +151,8 @@ struct Plan {
     matches: Vec<Match>,
     /// How many bytes more are right than without the model.
     gain: i64,
-    /// What remains to be written for each part of the new file, roughly, in bytes that differ.
+    /// What remains to be written for each part of the new file, roughly, in bytes that differ; none where nothing is
+    /// refined.
     costs: Vec<u64>,
 }
 
@@ -174,8 +175,8 @@ struct Files<'a, O, N> {
 }
 
 impl<O: Content, N: Content> Files<'_, O, N> {
-    /// Finds the best rules, given matches.
-    fn plan(&mut self, matches: Vec<Match>) -> Result<Option<Plan>, Error> {
+    /// Finds the best rules, given matches: only whether those that are expected do good, or the best of all.
+    fn plan(&mut self, matches: Vec<Match>, profile: Profile) -> Result<Option<Plan>, Error> {
         let Some(layout) = layout(&self.was, &self.is) else { return Ok(None) };
         let (new, old) = (self.range.clone(), self.start);
         let mut model = Model { new, old, loads: vec![], zeros: vec![], rules: vec![] };
@@ -183,7 +184,10 @@ impl<O: Content, N: Content> Files<'_, O, N> {
         let Some(mut pair) = Pair::open(self.old, &model, &matches)? else { return Ok(None) };
         let sections = &self.was.sections;
         let expected: Vec<Rule> = sections.iter().map(|section| Rule::expected(&self.was, section)).collect();
-        let candidates: Vec<_> = sections.iter().map(Rule::candidates).collect();
+        let candidates: Vec<_> = match profile {
+            Profile::Fast => Vec::new(),
+            Profile::Best => sections.iter().map(Rule::candidates).collect(),
+        };
         let mut best = expected.clone();
         let mut gains = self.gains(&mut pair, &matches, &expected)?;
         // One candidate of every section at a time.
@@ -206,8 +210,13 @@ impl<O: Content, N: Content> Files<'_, O, N> {
             }
         }
         let gain = gains.into_iter().sum();
-        pair.set_rules(self.old, &best)?;
-        let costs = self.costs(&mut pair, &matches)?;
+        let costs = match profile {
+            Profile::Fast => Vec::new(),
+            Profile::Best => {
+                pair.set_rules(self.old, &best)?;
+                self.costs(&mut pair, &matches)?
+            }
+        };
         Ok(Some(Plan { model, matches, gain, costs }))
     }
 
@@ -221,8 +230,8 @@ impl<O: Content, N: Content> Files<'_, O, N> {
         let Some(matches) = refine::matches(&mut pair, self.old, self.new, self.is.clone(), options)? else {
             return Ok(plan);
         };
-        let Some(refined) = self.plan(matches)? else { return Ok(plan) };
-        let mixed = self.plan(self.mix(&plan, &refined))?;
+        let Some(refined) = self.plan(matches, options.profile)? else { return Ok(plan) };
+        let mixed = self.plan(self.mix(&plan, &refined), options.profile)?;
         let better = |one: Plan, two: Plan| if two.cost() < one.cost() { two } else { one };
         Ok(better(mixed.map_or(plan.clone(), |mixed| better(plan, mixed)), refined))
     }
