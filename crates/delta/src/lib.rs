@@ -15,6 +15,7 @@
 
 mod apply;
 mod code;
+mod common;
 mod content;
 mod create;
 mod error;

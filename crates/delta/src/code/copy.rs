@@ -7,34 +7,25 @@ use super::field::{Field, Fields, GUESSES, Opinions};
 use super::history::{learn, probability};
 use super::logistic::stretch;
 use super::number::Numbers;
-
-/// How many bytes in a row must be as expected before the rest of a run is one number. Bytes where a difference is
-/// unlikely cost little time, and the contexts know better than a number where the next difference comes.
-const STREAK: u32 = 400;
-/// The same at the beginning of a match: many matches have no difference at all.
-const FIRST_STREAK: u32 = 32;
-/// Runs are counted in blocks of this many bytes; the last part is coded byte by byte, where contexts know more.
-const BLOCK: usize = 128;
+use super::pace::Pace;
+use crate::common::common_prefix;
 
 /// Bytes of the expected content that must stand before a stretch (as contexts).
 pub(super) const BEFORE: usize = 8;
 /// Bytes of the expected content that must stand behind a stretch.
 pub(super) const BEHIND: usize = 4;
 
-/// Below this probability of a difference, in 1/65536, a small table decides alone.
-const PLACID: u16 = 128;
-/// How long that table averages.
+/// How long the small table averages that decides alone where a difference is unlikely.
 const PLACID_LIMIT: u32 = 1000;
 
-/// The sizes of the tables, as powers of two: 1 MiB, 4 MiB, 256 KiB and 8 MiB.
+/// The sizes of the tables that are the same at each pace, as powers of two: 1 MiB and 256 KiB.
 const PLACID_BITS: u32 = 18;
-const FLAG_BITS: u32 = 20;
 const RIGHT_BITS: u32 = 16;
-const BYTE_BITS: u32 = 19;
 
 /// The model of everything inside matches.
 #[derive(Debug)]
 pub(super) struct Copies {
+    pace: &'static Pace,
     /// Is the rest of the stretch as expected? If not, how many blocks are?
     whole: Decisions<3, 8>,
     runs: Numbers<3, 8>,
@@ -107,14 +98,15 @@ impl Spot<'_> {
 }
 
 impl Copies {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(pace: &'static Pace) -> Self {
         Self {
+            pace,
             whole: Decisions::new(10, 4, 1),
             runs: Numbers::new(14, 1),
             placid: vec![1 << 31; 1 << PLACID_BITS],
-            flags: Decisions::new(FLAG_BITS, 1024, 256),
+            flags: Decisions::new(pace.flag_bits, 1024, 256),
             right: Decisions::new(RIGHT_BITS, 512, 64),
-            bytes: Bytes::new(BYTE_BITS),
+            bytes: Bytes::new(pace.byte_bits),
             fields: Fields::new(),
             field: Field::over(),
             differed: 0,
@@ -132,21 +124,22 @@ impl Copies {
     /// Begins a match; `last` are the bytes before it.
     pub(super) fn begin(&mut self, last: u64) {
         self.field = Field::over();
-        self.streak = STREAK - FIRST_STREAK;
+        self.streak = self.pace.streak - self.pace.first_streak;
         self.last = last;
     }
 
     /// Codes the bytes of a stretch.
     pub(super) fn code(&mut self, coder: &mut impl Coder, stretch: Stretch<'_>, bytes: &mut [u8]) {
+        let block = self.pace.block;
         let mut at = 0;
         // Where a difference is known to come at the latest.
         let mut latest = None;
         while at < bytes.len() {
-            if self.streak >= STREAK && latest.is_none() && bytes.len() - at >= BLOCK {
+            if self.streak >= self.pace.streak && latest.is_none() && bytes.len() - at >= block {
                 let run = self.run(coder, &stretch.expected[BEFORE + at..], &mut bytes[at..]);
                 at += run;
                 self.pass(&bytes[..at], run);
-                latest = Some((at + BLOCK).min(bytes.len()) - 1);
+                latest = Some((at + block).min(bytes.len()) - 1);
                 continue;
             }
             if self.byte(coder, &stretch, at, latest == Some(at), &mut bytes[at]) {
@@ -159,11 +152,7 @@ impl Copies {
     /// Codes how many bytes are as expected: all, or a number of blocks.
     fn run(&mut self, coder: &mut impl Coder, expected: &[u8], bytes: &mut [u8]) -> usize {
         let expected = &expected[..bytes.len()];
-        let same = if bytes == expected {
-            bytes.len()
-        } else {
-            bytes.iter().zip(expected).take_while(|(one, two)| one == two).count()
-        };
+        let same = common_prefix(bytes, expected);
         let size = bytes.len().ilog2();
         let contexts =
             [hash(&[1, self.wholes & 15]), hash(&[2, size, self.wholes & 1]), hash(&[3, self.run, size])];
@@ -173,11 +162,12 @@ impl Copies {
             bytes.len()
         } else {
             // At least one byte is left, for the difference.
-            let most = (bytes.len() - 1) / BLOCK;
+            let block = self.pace.block;
+            let most = (bytes.len() - 1) / block;
             let contexts = [0, hash(&[1, self.run]), hash(&[2, size])];
-            let blocks = self.runs.code(coder, (same / BLOCK) as u64, most as u64, &contexts, 0);
+            let blocks = self.runs.code(coder, (same / block) as u64, most as u64, &contexts, 0);
             self.run = (blocks + 1).ilog2();
-            blocks as usize * BLOCK
+            blocks as usize * block
         };
         bytes[..run].copy_from_slice(&expected[..run]);
         run
@@ -212,7 +202,7 @@ impl Copies {
         let placid = placid as usize & (self.placid.len() - 1);
         let unlikely = probability(self.placid[placid]);
         let mut known = must.then_some(true);
-        if !open && !must && unlikely < PLACID {
+        if !open && !must && unlikely < self.pace.placid {
             let differs = coder.code(*byte != old, unlikely);
             learn(&mut self.placid[placid], differs, PLACID_LIMIT);
             if !differs {

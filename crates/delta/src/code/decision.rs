@@ -16,24 +16,41 @@ pub(super) fn hash(parts: &[u32]) -> u32 {
     hash ^ hash >> 14
 }
 
-/// What one context knows of one decision.
+/// What one context knows of one decision: 16 bits for a probability, 8 that tell apart the contexts that share the
+/// place, 8 for a history. An empty one is 0, so that a large table costs nothing before it is used.
 #[derive(Clone, Copy, Debug)]
-struct Slot {
-    /// The probability of a yes, in 1/65536.
-    one: u16,
-    /// Tells contexts apart that share the place.
-    check: u8,
-    history: History,
-}
+struct Slot(u32);
 
-const EMPTY: Slot = Slot { one: 1 << 15, check: 0, history: 0 };
+impl Slot {
+    #[inline]
+    fn new(one: u16, check: u8, history: History) -> Self {
+        Self(u32::from(one ^ 1 << 15) | u32::from(check) << 16 | u32::from(history) << 24)
+    }
+
+    /// The probability of a yes, in 1/65536.
+    #[inline]
+    fn one(self) -> u16 {
+        self.0 as u16 ^ 1 << 15
+    }
+
+    #[inline]
+    fn check(self) -> u8 {
+        (self.0 >> 16) as u8
+    }
+
+    #[inline]
+    fn history(self) -> History {
+        (self.0 >> 24) as u8
+    }
+}
 
 /// Predicts decisions from `N` contexts; `I`, a multiple of eight, is at least `2 * N + 1`,
 /// the number of opinions that are mixed.
 #[derive(Debug)]
 pub(super) struct Decisions<const N: usize, const I: usize> {
     states: &'static States,
-    slots: Vec<Slot>,
+    /// As numbers: for them alone a vector of zeros is memory that was not touched yet.
+    slots: Vec<u32>,
     outcomes: [Outcomes; N],
     mixer: Mixer<I, 2>,
     correction: Correction,
@@ -45,7 +62,7 @@ impl<const N: usize, const I: usize> Decisions<N, I> {
         const { assert!(I > 2 * N && I.is_multiple_of(8)) };
         Self {
             states: States::shared(),
-            slots: vec![EMPTY; 1 << bits],
+            slots: vec![0; 1 << bits],
             outcomes: std::array::from_fn(|_| Outcomes::new()),
             mixer: Mixer::new([first, second], 1, 6),
             correction: Correction::new(first),
@@ -66,14 +83,15 @@ impl<const N: usize, const I: usize> Decisions<N, I> {
         let mut inputs = [0_i16; I];
         // All slots are fetched before the first is looked at, so that the memory is waited for once.
         let places = contexts.map(|context| context as usize & mask);
-        let mut slots = places.map(|place| self.slots[place]);
+        let mut slots = places.map(|place| Slot(self.slots[place]));
         for (n, slot) in slots.iter_mut().enumerate() {
             let check = (contexts[n] >> 24) as u8;
-            if slot.check != check {
-                *slot = Slot { check, ..EMPTY };
+            if slot.check() != check {
+                *slot = Slot::new(1 << 15, check, 0);
             }
-            inputs[2 * n] = if slot.history == 0 { 0 } else { stretch(slot.one) as i16 };
-            inputs[2 * n + 1] = self.outcomes[n].logit(slot.history) as i16;
+            let history = slot.history();
+            inputs[2 * n] = if history == 0 { 0 } else { stretch(slot.one()) as i16 };
+            inputs[2 * n + 1] = self.outcomes[n].logit(history) as i16;
         }
         inputs[2 * N] = 256;
         let logit = self.mixer.mix(&inputs, [first, second], 0);
@@ -83,13 +101,13 @@ impl<const N: usize, const I: usize> Decisions<N, I> {
 
         self.mixer.learn(&inputs, bit);
         self.correction.learn(bit);
-        for ((place, slot), outcomes) in places.into_iter().zip(&mut slots).zip(&mut self.outcomes) {
-            outcomes.learn(slot.history, bit);
+        for ((place, slot), outcomes) in places.into_iter().zip(slots).zip(&mut self.outcomes) {
+            let (one, history) = (i64::from(slot.one()), slot.history());
+            outcomes.learn(history, bit);
             let target = if bit { 65535 } else { 0 };
-            let step = (target - i64::from(slot.one)) * i64::from(self.states.weight(slot.history));
-            slot.one = (i64::from(slot.one) + (step >> 16)) as u16;
-            slot.history = self.states.after(slot.history, bit);
-            self.slots[place] = *slot;
+            let step = (target - one) * i64::from(self.states.weight(history));
+            let one = (one + (step >> 16)) as u16;
+            self.slots[place] = Slot::new(one, slot.check(), self.states.after(history, bit)).0;
         }
         bit
     }

@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use super::Reference;
 use super::arith::{self, Coder};
 use super::bulk::{Decompressor, MAX_PART};
-use super::encode::{LEAST_BULK, NO_BULK};
+use super::encode::{EXPONENT_BITS, LEAST_BULK, NO_BULK};
+use super::pace::Pace;
 use super::piece::{Channel, PIECE, Stage};
 use crate::error::Error;
 use crate::matching::Match;
@@ -71,21 +72,23 @@ impl<R: Read, F: Reference, M: AsRef<[Match]>> Decoder<R, F, M> {
     /// The matches are those that the section was made with, or the bytes are wrong. Fails when they do not fit the
     /// contents, or the section is of another version.
     pub(crate) fn new(matches: M, mut source: R, reference: F, new_len: u64) -> Result<Self, Error> {
-        let mut exponent = [0];
-        match source.read_exact(&mut exponent) {
+        let mut head = [0];
+        match source.read_exact(&mut head) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(Error::Format("no content section"));
             }
             other => other?,
         }
-        let [exponent] = exponent;
-        if !(LEAST_BULK..=NO_BULK).contains(&exponent) {
+        let [head] = head;
+        let exponent = head & ((1 << EXPONENT_BITS) - 1);
+        let pace = Pace::from_code(head >> EXPONENT_BITS);
+        let Some(pace) = pace.filter(|_| (LEAST_BULK..=NO_BULK).contains(&exponent)) else {
             return Err(Error::Format("a content section of another version"));
-        }
+        };
         let coder = arith::Decoder::new(source);
         Ok(Self {
             reading: Reading { coder, stretch: false, decompressor: None, part: Vec::new() },
-            stage: Stage::new(matches, reference, new_len, 1 << exponent)?,
+            stage: Stage::new(matches, reference, new_len, 1 << exponent, pace)?,
             buffer: Vec::with_capacity(PIECE),
             at: 0,
             ended: false,

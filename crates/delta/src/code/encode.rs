@@ -5,6 +5,7 @@ use std::io::Read;
 use super::Reference;
 use super::arith::{self, Coder};
 use super::bulk::Compressor;
+use super::pace::{self, Pace};
 use super::piece::{Channel, PIECE, Place, Stage};
 use crate::error::Error;
 use crate::matching::Match;
@@ -25,6 +26,14 @@ impl Effort {
         match self {
             Self::Fast => 256 << 10,
             Self::Best => 1 << 20,
+        }
+    }
+
+    /// How closely matches are looked at.
+    fn pace(self) -> &'static Pace {
+        match self {
+            Self::Fast => &pace::QUICK,
+            Self::Best => &pace::CLOSE,
         }
     }
 
@@ -58,6 +67,8 @@ pub(crate) struct Sizes {
 pub(super) const LEAST_BULK: u8 = 14;
 /// The exponent that says that no gap is carried in bulk.
 pub(super) const NO_BULK: u8 = 63;
+/// How many bits of the first byte are that exponent; those above are the pace.
+pub(super) const EXPONENT_BITS: u32 = 6;
 
 /// The exponent of the length from which on gaps go in bulk, so that the others hold at most `modelled` bytes.
 fn bulk_from(matches: &[Match], new_len: u64, modelled: u64) -> u8 {
@@ -135,8 +146,9 @@ pub(crate) fn encode_content(
     out: &mut Vec<u8>,
 ) -> Result<Sizes, Error> {
     let exponent = bulk_from(matches, new_len, effort.modelled());
-    let mut stage = Stage::new(matches, reference, new_len, 1 << exponent)?;
-    out.push(exponent);
+    let pace = effort.pace();
+    let mut stage = Stage::new(matches, reference, new_len, 1 << exponent, pace)?;
+    out.push(exponent | pace.code << EXPONENT_BITS);
     let mut writing =
         Writing { coder: arith::Encoder::new(out), stretch: false, level: effort.level(), compressor: None };
     let mut sizes = Sizes::default();

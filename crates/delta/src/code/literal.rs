@@ -7,6 +7,7 @@
 use super::arith::Coder;
 use super::byte::{Bytes, Contexts, Expected};
 use super::decision::hash;
+use super::pace::Pace;
 
 /// How much of the output is remembered for repetitions: 4 MiB.
 const WINDOW: usize = 4 << 20;
@@ -14,8 +15,6 @@ const WINDOW: usize = 4 << 20;
 const REPEAT: usize = 5;
 /// The number of places that are remembered by their last bytes, as a power of two: 1 MiB.
 const PLACE_BITS: u32 = 18;
-/// The number of slots of contexts, as a power of two: 16 MiB.
-const BYTE_BITS: u32 = 20;
 
 /// The model of the bytes between matches.
 #[derive(Debug)]
@@ -48,9 +47,9 @@ pub(super) struct Sides<'a> {
 }
 
 impl Literals {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(pace: &Pace) -> Self {
         Self {
-            bytes: Bytes::new(BYTE_BITS),
+            bytes: Bytes::new(pace.literal_bits),
             window: vec![0; WINDOW],
             written: 0,
             places: vec![0; 1 << PLACE_BITS],

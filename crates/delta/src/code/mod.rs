@@ -24,6 +24,7 @@ mod logistic;
 mod matches;
 mod mixer;
 mod number;
+mod pace;
 mod piece;
 #[cfg(test)]
 mod tests;

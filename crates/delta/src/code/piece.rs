@@ -8,6 +8,7 @@ use super::arith::Coder;
 use super::copy::{BEFORE, BEHIND, Copies, Stretch};
 use super::literal::{Literals, Sides};
 use super::matches::validate;
+use super::pace::Pace;
 use crate::error::Error;
 use crate::matching::Match;
 
@@ -68,7 +69,13 @@ pub(super) struct Stage<M, F> {
 
 impl<M: AsRef<[Match]>, F: Reference> Stage<M, F> {
     /// Fails unless the matches are sorted, do not overlap and lie within the contents.
-    pub(super) fn new(matches: M, reference: F, new_len: u64, bulk_from: u64) -> Result<Self, Error> {
+    pub(super) fn new(
+        matches: M,
+        reference: F,
+        new_len: u64,
+        bulk_from: u64,
+        pace: &'static Pace,
+    ) -> Result<Self, Error> {
         validate(matches.as_ref(), reference.old_len(), new_len)?;
         Ok(Self {
             matches,
@@ -77,8 +84,8 @@ impl<M: AsRef<[Match]>, F: Reference> Stage<M, F> {
             bulk_from,
             next: 0,
             at: 0,
-            copies: Copies::new(),
-            literals: Literals::new(),
+            copies: Copies::new(pace),
+            literals: Literals::new(pace),
             buffers: [Vec::new(), Vec::new()],
             tail: Vec::new(),
         })

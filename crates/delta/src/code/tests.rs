@@ -27,12 +27,33 @@ fn decode(old: &[u8], new_len: u64, first: &[u8], second: &[u8]) -> io::Result<V
     Ok(new)
 }
 
+/// Goes there and back with every effort; the sizes are those of the best.
 fn round_trip(old: &[u8], new: &[u8], matches: &[Match]) -> Sizes {
-    let (first, second, sizes) = encode(old, new, matches, Effort::Best);
-    assert_eq!(decode_matches(&first, old.len() as u64, new.len() as u64).unwrap(), matches);
-    assert!(decode(old, new.len() as u64, &first, &second).unwrap() == new, "the same content");
-    assert_eq!(sizes.matched + sizes.literal + sizes.bulk, new.len() as u64);
-    sizes
+    let [_, best] = [Effort::Fast, Effort::Best].map(|effort| {
+        let (first, second, sizes) = encode(old, new, matches, effort);
+        assert_eq!(decode_matches(&first, old.len() as u64, new.len() as u64).unwrap(), matches);
+        assert!(decode(old, new.len() as u64, &first, &second).unwrap() == new, "the same content");
+        assert_eq!(sizes.matched + sizes.literal + sizes.bulk, new.len() as u64);
+        sizes
+    });
+    best
+}
+
+#[test]
+fn a_section_says_its_pace_and_an_unknown_one_is_refused() {
+    let old = noise(3, 5000);
+    let mut new = old.clone();
+    (0..new.len()).step_by(700).for_each(|at| new[at] ^= 0x55);
+    let matches = [Match { new: 0, old: 0, len: 5000 }];
+    for (effort, pace) in [(Effort::Best, 0), (Effort::Fast, 1)] {
+        let (_, mut second, _) = encode(&old, &new, &matches, effort);
+        assert_eq!(second[0] >> 6, pace);
+        for unknown in [2, 3] {
+            second[0] = second[0] & 0x3f | unknown << 6;
+            let decoder = Decoder::new(&matches[..], &second[..], Unchanged(&old[..]), 5000);
+            assert!(matches!(decoder, Err(Error::Format(_))));
+        }
+    }
 }
 
 /// Bytes without any regularity.

@@ -6,7 +6,8 @@
 //! short keys says which displacements are worth a try, a step back finds where each should have begun, and only the
 //! few that can still win are carried along.
 
-use super::index::{Index, common_prefix, key_at};
+use super::index::{Index, key_at};
+use crate::common::common_prefix;
 
 /// What things cost, in 64ths of a byte of the delta.
 mod cost {
@@ -213,7 +214,8 @@ impl Aligner<'_> {
     /// How many bytes agree from the new place `at` on, at most `limit`.
     fn agreement(&self, displacement: i64, at: usize, limit: usize) -> usize {
         let old = (at as i64 + displacement) as usize;
-        common_prefix(&self.new[at..], self.old.get(old..).unwrap_or_default(), limit)
+        let new = &self.new[at..];
+        common_prefix(&new[..new.len().min(limit)], self.old.get(old..).unwrap_or_default())
     }
 
     /// Goes on along one track where `run` bytes agree, and forgets the others.

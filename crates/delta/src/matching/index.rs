@@ -80,24 +80,3 @@ fn keys(old: &[u8], step: usize) -> impl Iterator<Item = (usize, u64)> + '_ {
         (!run).then_some((at, key))
     })
 }
-
-/// How many bytes `one` and `two` have in common from their starts on, at most `limit`.
-#[inline]
-pub(super) fn common_prefix(one: &[u8], two: &[u8], limit: usize) -> usize {
-    let len = one.len().min(two.len()).min(limit);
-    let (one, two) = (&one[..len], &two[..len]);
-    let mut at = 0;
-    while let (Some(a), Some(b)) = (key_at(one, at), key_at(two, at)) {
-        let differ = a ^ b;
-        if differ != 0 {
-            return at + (differ.trailing_zeros() / 8) as usize;
-        }
-        at += KEY;
-    }
-    at + one[at..].iter().zip(&two[at..]).take_while(|(a, b)| a == b).count()
-}
-
-/// How many bytes `one` and `two` have in common at their ends, at most `limit`.
-pub(super) fn common_suffix(one: &[u8], two: &[u8], limit: usize) -> usize {
-    one.iter().rev().zip(two.iter().rev()).take(limit).take_while(|(a, b)| a == b).count()
-}

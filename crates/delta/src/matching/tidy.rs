@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 
 use super::{MAX_MATCHES, Match};
+use crate::common::{common_prefix, common_suffix};
 use crate::content::Content;
 
 /// Literals between two matches at the same displacement that cost more than to let the match run on, in bytes.
@@ -50,7 +51,7 @@ fn agreeing_before(
         let (one, two) = (&mut one[..step as usize], &mut two[..step as usize]);
         old.read_at(found.old - len - step, one)?;
         new.read_at(found.new - len - step, two)?;
-        let agreeing = super::index::common_suffix(one, two, one.len()) as u64;
+        let agreeing = common_suffix(one, two) as u64;
         len += agreeing;
         if agreeing < step {
             break;
@@ -74,7 +75,7 @@ fn agreeing_after(
         let (one, two) = (&mut one[..step as usize], &mut two[..step as usize]);
         old.read_at(found.old_end() + len, one)?;
         new.read_at(found.new_end() + len, two)?;
-        let agreeing = super::index::common_prefix(one, two, one.len()) as u64;
+        let agreeing = common_prefix(one, two) as u64;
         len += agreeing;
         if agreeing < step {
             break;

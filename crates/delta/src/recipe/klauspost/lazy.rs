@@ -4,11 +4,11 @@
 
 use super::block::BlockWriter;
 use super::code::{self, Code, MAX_LEN};
-use super::quick::common_prefix;
 use super::symbols::{
     LENGTH_EXTRA_BITS, LENGTH_SYMBOL, MAX_COPY, MIN_COPY, WINDOW, distance_extra_bits, distance_symbol,
 };
 use super::tokens::{Pieces, Tokens};
+use crate::common::common_prefix;
 
 /// The shortest match that is looked for.
 const MIN_MATCH: usize = 4;

@@ -15,6 +15,7 @@ pub(super) use level4::SecondLook;
 
 use super::symbols::WINDOW;
 use super::tokens::Tokens;
+use crate::common::{common_prefix, common_suffix};
 
 /// The bytes of the history: four blocks and what a fifth has room for, then the older ones are dropped.
 ///
@@ -197,25 +198,8 @@ impl Text<'_> {
     fn common_before(&self, here: usize, there: usize, first: usize) -> usize {
         let most = (here - first).min(there);
         let (here, there) = (&self.bytes[here - most..here], &self.bytes[there - most..there]);
-        here.iter().rev().zip(there.iter().rev()).take_while(|(a, b)| a == b).count()
+        common_suffix(here, there)
     }
-}
-
-/// How many bytes at the start of both are the same.
-#[inline(always)]
-pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-    let len = a.len().min(b.len());
-    let (a, b) = (&a[..len], &b[..len]);
-    let mut count = 0;
-    for (a, b) in a.chunks_exact(8).zip(b.chunks_exact(8)) {
-        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or([0; 8]));
-        let difference = word(a) ^ word(b);
-        if difference != 0 {
-            return count + (difference.trailing_zeros() / 8) as usize;
-        }
-        count += 8;
-    }
-    count + a[count..].iter().zip(&b[count..]).take_while(|(a, b)| a == b).count()
 }
 
 /// A match.

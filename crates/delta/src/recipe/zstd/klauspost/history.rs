@@ -1,5 +1,7 @@
 //! The content that matches may reach back to, and tables of where what was seen in it.
 
+use crate::common::common_prefix;
+
 /// The last bytes of the content.
 ///
 /// Tables hold places as `base` plus the index into the bytes, so that they stay true when the bytes move.
@@ -169,16 +171,7 @@ pub(super) fn load64(bytes: &[u8], index: usize) -> u64 {
 #[inline(always)]
 pub(super) fn common(bytes: &[u8], later: usize, earlier: usize) -> usize {
     let (Some(a), Some(b)) = (bytes.get(later..), bytes.get(earlier..)) else { return 0 };
-    let (words, _) = a.as_chunks::<8>();
-    let mut same = 0;
-    for (x, y) in words.iter().zip(b.as_chunks::<8>().0) {
-        let differing = u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y);
-        if differing != 0 {
-            return same + (differing.trailing_zeros() >> 3) as usize;
-        }
-        same += 8;
-    }
-    same + a[same..].iter().zip(&b[same..]).take_while(|(x, y)| x == y).count()
+    common_prefix(a, b)
 }
 
 /// How many bytes before `later` are the same as those before `earlier`, down to where either may go.
