@@ -29,24 +29,22 @@ impl Tables {
     /// Reads the sections behind a header, up to the data.
     pub(crate) fn read(header: &Header, delta: &mut impl Read) -> Result<Self, Error> {
         let Sections { unfold, fold, matches, executables, outline, .. } = header.sections;
-        let unfold = expand(&section(delta, unfold)?)?;
-        let folds = expand(&section(delta, fold)?)?;
+        // Each table is done with before the next is in memory.
+        let unfold = match &expand(&section(delta, unfold)?)?[..] {
+            [] => vec![Vec::new(); header.bases.len()],
+            table => whole(table, |list| read_packed(list, header.bases.len()))?,
+        };
+        let folds = match &expand(&section(delta, fold)?)?[..] {
+            [] => Vec::new(),
+            table => whole(table, |list| read_folds(list))?,
+        };
         let matches = code::decode_matches(&section(delta, matches)?, header.old_len, header.new_len)?;
-        let models = expand(&section(delta, executables)?)?;
+        let models = match &expand(&section(delta, executables)?)?[..] {
+            [] => Vec::new(),
+            table => whole(table, |list| read_models(list, &matches, header.old_len, header.new_len))?,
+        };
         let outline = section(delta, outline)?;
-        Ok(Self {
-            unfold: match unfold.is_empty() {
-                true => vec![Vec::new(); header.bases.len()],
-                false => whole(&unfold, |list| header.bases.iter().map(|_| read_packed(list)).collect())?,
-            },
-            folds: if folds.is_empty() { Vec::new() } else { whole(&folds, |list| read_folds(list))? },
-            models: match models.is_empty() {
-                true => Vec::new(),
-                false => whole(&models, |list| read_models(list, &matches, header.old_len, header.new_len))?,
-            },
-            matches: matches.into(),
-            outline,
-        })
+        Ok(Self { unfold, folds, matches: matches.into(), models, outline })
     }
 
     /// Appends the sections, and says how long they are.

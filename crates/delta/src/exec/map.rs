@@ -26,6 +26,8 @@ pub(super) struct Map {
     pages: Vec<u32>,
 }
 
+/// How many pieces a map may have. Each match is one, or a few where it goes on from one load into the next.
+const MAX_PIECES: usize = 1 << 20;
 /// How many addresses have an entry in the index of pieces, as a power of two.
 const PAGE: u32 = 12;
 
@@ -61,7 +63,9 @@ impl Map {
         let mut pieces = Vec::new();
         let mut add = |address: u64, len: u64, shift: i64| {
             let start = address.checked_sub(base).and_then(|start| u32::try_from(start).ok());
-            if let (Some(start), Ok(len), Ok(shift)) = (start, u32::try_from(len), i32::try_from(shift)) {
+            if let (Some(start), Ok(len), Ok(shift)) = (start, u32::try_from(len), i32::try_from(shift))
+                && pieces.len() < MAX_PIECES
+            {
                 pieces.push(Piece { start, len, shift });
             }
         };

@@ -13,6 +13,8 @@ use crate::matching::Match;
 pub(super) const MAX_MODELS: u64 = 1 << 16;
 /// The most entries in each list of a model.
 const MAX_LIST: u64 = 1 << 10;
+/// The most entries in all lists of all models.
+pub(super) const MAX_ENTRIES: u64 = 1 << 20;
 
 /// How to predict the addresses of a new executable from an old one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +54,11 @@ impl Model {
             sum
         });
         Some(Layout { loads: loads.collect::<Option<_>>()?, zeros: zeros.collect() })
+    }
+
+    /// How many entries its lists have.
+    pub(super) fn entries(&self) -> u64 {
+        (self.loads.len() + self.zeros.len() + self.rules.len()) as u64
     }
 
     /// Keeps a layout as it is written.
@@ -115,6 +122,7 @@ pub(crate) fn read_models(
     let count = read(source, MAX_MODELS)?;
     let mut models: Vec<Model> = Vec::new();
     let mut index = 0_u64;
+    let mut left = MAX_ENTRIES;
     for _ in 0..count {
         index = index.saturating_add(read(source, u64::MAX)?);
         let found = usize::try_from(index).ok().and_then(|index| matches.get(index)).ok_or(MALFORMED)?;
@@ -127,13 +135,13 @@ pub(crate) fn read_models(
         }
         let mut model =
             Model { new: start..end, old, loads: Vec::new(), zeros: Vec::new(), rules: Vec::new() };
-        for _ in 0..read(source, MAX_LIST)? {
+        for _ in 0..read_len(source, &mut left)? {
             model.loads.push([read_signed(source)?, read_signed(source)?, read_signed(source)?]);
         }
-        for _ in 0..read(source, MAX_LIST)? {
+        for _ in 0..read_len(source, &mut left)? {
             model.zeros.push(read_signed(source)?);
         }
-        for _ in 0..read(source, MAX_LIST)? {
+        for _ in 0..read_len(source, &mut left)? {
             let section = read(source, u16::MAX.into())? as u16;
             let rule = Rule::from_code(read(source, u8::MAX.into())? as u8);
             model.rules.push((section, rule.ok_or(MALFORMED)?));
@@ -141,6 +149,15 @@ pub(crate) fn read_models(
         models.push(model);
     }
     Ok(models)
+}
+
+/// Reads the length of a list, and takes it off what is left for all.
+fn read_len(source: &mut impl Read, left: &mut u64) -> Result<u64, Error> {
+    let len = read(source, MAX_LIST)?;
+    *left = left
+        .checked_sub(len)
+        .ok_or(Error::Limit { what: "what is known of executables", limit: MAX_ENTRIES })?;
+    Ok(len)
 }
 
 /// Writes a number: seven bits a byte, the lowest first, the highest bit set in all but the last.

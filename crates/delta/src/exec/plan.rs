@@ -5,18 +5,20 @@ use std::ops::Range;
 
 use super::elf::{self, Elf};
 use super::map::{self, Layout};
-use super::model::{MAX_MODELS, Model};
+use super::model::{MAX_ENTRIES, MAX_MODELS, Model};
 use super::predict::Pair;
 use super::refine;
 use super::rule::Rule;
 use crate::content::Content;
 use crate::error::Error;
-use crate::matching::{Match, Options, Part, Profile, Segment};
+use crate::matching::{MAX_MATCHES, Match, Options, Part, Profile, Segment};
 
 /// How many bytes are compared at once.
 const CHUNK: usize = 64 << 10;
 /// How many bytes a rule or a model must make right to be worth writing.
 const MIN_GAIN: i64 = 24;
+/// How many matches a file may have to be looked into: while rules are tried, there are a dozen lists of them.
+pub(super) const MAX_FILE_MATCHES: usize = 1 << 18;
 /// What a match costs, in bytes that differ.
 const MATCH_COST: u64 = 3;
 
@@ -33,7 +35,8 @@ pub(crate) fn plan(
     new_layout: &[Segment],
     options: Options,
 ) -> Result<Vec<Model>, Error> {
-    let mut plans = Vec::new();
+    let mut plans: Vec<Plan> = Vec::new();
+    let (mut entries, mut count) = (0, matches.len());
     for segment in new_layout.iter().filter(|segment| segment.part == Part::File) {
         if plans.len() as u64 == MAX_MODELS || segment.len < elf::MAGIC.len() as u64 {
             continue;
@@ -44,6 +47,9 @@ pub(crate) fn plan(
             continue;
         }
         let range = segment.start..segment.end();
+        if within(matches, &range).count() > MAX_FILE_MATCHES {
+            continue;
+        }
         let found: Vec<Match> = within(matches, &range).collect();
         if unchanged(&found, &range, old, new)? {
             continue;
@@ -52,12 +58,16 @@ pub(crate) fn plan(
         let Some(was) = elf::parse(old, start, u64::MAX)? else { continue };
         let Some(is) = elf::parse(new, range.start, segment.len)? else { continue };
         let mut files = Files { old: &mut *old, new: &mut *new, was, is, start, range };
+        let before = found.len();
         let Some(plan) = files.plan(found, options.profile)? else { continue };
         let plan = match options.profile {
             Profile::Fast => plan,
             Profile::Best => files.refine(plan, options)?,
         };
-        if plan.gain >= MIN_GAIN {
+        // Two more where the matches of others are cut.
+        let total = (entries + plan.model.entries(), count + plan.matches.len() + 2 - before);
+        if plan.gain >= MIN_GAIN && total.0 <= MAX_ENTRIES && total.1 <= MAX_MATCHES {
+            (entries, count) = total;
             plans.push(plan);
         }
     }

@@ -6,13 +6,15 @@
 
 use super::elf::Elf;
 use super::file::File;
+use super::plan::MAX_FILE_MATCHES;
 use super::predict::Pair;
 use super::rule::Rule;
 use crate::content::Content;
 use crate::error::Error;
 use crate::matching::{self, MIN_MEMORY, Match, Options, Segment};
 
-/// Returns the matches of two files, relative to their contents, or `None` when there is not enough memory.
+/// Returns the matches of two files, relative to their contents, or `None` when there is not enough memory, or there are
+/// too many matches.
 pub(super) fn matches(
     pair: &mut Pair,
     old: &mut impl Content,
@@ -44,6 +46,9 @@ pub(super) fn matches(
     let (old_layout, new_layout) = (Segment::whole(old_len), Segment::whole(new_len));
     let options = Options { memory, ..options };
     let mut found = matching::find(&mut &was[..], &old_layout, &mut &is[..], &new_layout, options)?;
+    if found.len() > MAX_FILE_MATCHES {
+        return Ok(None);
+    }
     for found in &mut found {
         found.old += old_start;
         found.new += new_start;

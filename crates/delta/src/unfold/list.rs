@@ -42,10 +42,18 @@ pub(crate) fn write_packed(list: &[Packed], bytes: &mut Vec<u8>) {
     }
 }
 
-/// Reads what [`write_packed`] has written.
-pub(crate) fn read_packed(source: &mut impl Read) -> Result<Vec<Packed>, Error> {
+/// Reads what [`write_packed`] has written, once for each of so many bases.
+pub(crate) fn read_packed(source: &mut impl Read, bases: usize) -> Result<Vec<Vec<Packed>>, Error> {
+    let mut left = MAX_MEMBERS as u64;
+    (0..bases).map(|_| read_list(source, &mut left)).collect()
+}
+
+/// Reads a list, and takes its length off what is left for all.
+fn read_list(source: &mut impl Read, left: &mut u64) -> Result<Vec<Packed>, Error> {
     let mut end = 0;
-    (0..read_count(source)?)
+    let count = read_count(source, *left)?;
+    *left -= count;
+    (0..count)
         .map(|_| {
             let (start, len) = read_stretch(source, &mut end)?;
             Ok(Packed { start, len, tail: 0 })
@@ -69,7 +77,7 @@ pub(crate) fn write_folds(list: &[Fold], bytes: &mut Vec<u8>) {
 /// Reads what [`write_folds`] has written.
 pub(crate) fn read_folds(source: &mut impl Read) -> Result<Vec<Fold>, Error> {
     let mut end = 0;
-    (0..read_count(source)?)
+    (0..read_count(source, MAX_MEMBERS as u64)?)
         .map(|_| {
             let (start, len) = read_stretch(source, &mut end)?;
             let deflate = Deflate::read(source)?;
@@ -83,11 +91,10 @@ pub(crate) fn read_folds(source: &mut impl Read) -> Result<Vec<Fold>, Error> {
         .collect()
 }
 
-fn read_count(source: &mut impl Read) -> Result<u64, Error> {
+/// Reads how many stretches there are, when no more than `left` may come.
+fn read_count(source: &mut impl Read, left: u64) -> Result<u64, Error> {
     match codec::read_varint(source)? {
-        count if count > MAX_MEMBERS as u64 => {
-            Err(Error::Limit { what: "unfolded members", limit: MAX_MEMBERS as u64 })
-        }
+        count if count > left => Err(Error::Limit { what: "unfolded members", limit: MAX_MEMBERS as u64 }),
         count => Ok(count),
     }
 }
@@ -116,9 +123,9 @@ mod tests {
         let packed = [(0, 5), (5, 1), (1000, 1 << 33)].map(|(start, len)| Packed { start, len, tail: 0 });
         let mut bytes = Vec::new();
         write_packed(&packed, &mut bytes);
-        assert_eq!(read_packed(&mut &bytes[..]).unwrap(), packed);
+        assert_eq!(read_packed(&mut &bytes[..], 1).unwrap(), [&packed[..]]);
         for end in 0..bytes.len() {
-            assert!(matches!(read_packed(&mut &bytes[..end]), Err(Error::Format(_))), "{end}");
+            assert!(matches!(read_packed(&mut &bytes[..end], 1), Err(Error::Format(_))), "{end}");
         }
     }
 
@@ -126,11 +133,11 @@ mod tests {
     fn absurd_lists_are_refused() {
         let mut bytes = Vec::new();
         codec::write_varint(&mut bytes, MAX_MEMBERS as u64 + 1);
-        assert!(matches!(read_packed(&mut &bytes[..]), Err(Error::Limit { .. })));
+        assert!(matches!(read_packed(&mut &bytes[..], 1), Err(Error::Limit { .. })));
         bytes.clear();
         for number in [2, u64::MAX, 1] {
             codec::write_varint(&mut bytes, number);
         }
-        assert!(matches!(read_packed(&mut &bytes[..]), Err(Error::Limit { .. })));
+        assert!(matches!(read_packed(&mut &bytes[..], 1), Err(Error::Limit { .. })));
     }
 }

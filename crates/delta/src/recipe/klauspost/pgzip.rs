@@ -41,10 +41,14 @@ impl BlockSize {
     }
 }
 
+/// How much content may be with threads, in bytes: each keeps up to three times as much besides, for its output.
+const WITH_THREADS: usize = 16 << 20;
+
 /// Writes the body of a gzip member in blocks.
 ///
-/// With one thread, blocks are encoded where they are written. With more, that many threads encode, and the blocks in
-/// memory, each as content or as output, are two more at most: one that waits for a thread, and one that is collected.
+/// With one thread, blocks are encoded where they are written. With more, that many threads encode, unless blocks are so
+/// large that these would be more than [`WITH_THREADS`]; and the blocks in memory, each as content or as output, are two
+/// more at most: one that waits for a thread, and one that is collected.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     size: usize,
@@ -57,7 +61,7 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     pub(crate) fn new(group: Group, level: Level, size: BlockSize, threads: NonZeroUsize) -> Self {
-        let workers = match threads.get() {
+        let workers = match threads.get().min(WITH_THREADS / size.0) {
             1 => Workers::None(Box::new(super::Encoder::new(group, level))),
             threads => Workers::Some(Pool::new(threads, || super::Encoder::new(group, level))),
         };
