@@ -39,6 +39,9 @@ pub struct Limits {
 /// The most memory that [`apply`] takes, in bytes, whatever the layer and with up to eight threads: 256 MiB.
 pub const MAX_MEMORY: u64 = 256 << 20;
 
+/// The most of it that an encoder may take. The rest is for the models of the entropy stage, the tables and the matches.
+pub(crate) const MAX_ENCODER_MEMORY: u64 = 192 << 20;
+
 impl Default for Limits {
     fn default() -> Self {
         Self { target_size: 16 << 30, scratch: 64 << 30, threads: 1 }
@@ -46,7 +49,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Fails when a delta with this header could not stay within the limits.
+    /// Fails when a delta with this header could not stay within the limits, or within [`MAX_MEMORY`].
     ///
     /// A caller that fetches deltas asks this as soon as it has the header.
     pub fn admit(&self, header: &Header) -> Result<(), Error> {
@@ -55,6 +58,11 @@ impl Limits {
         }
         if header.old_len > self.scratch {
             return Err(Error::Limit { what: "scratch space", limit: self.scratch });
+        }
+        let recipe = header.recipe.as_ref();
+        let encoder = recipe.map_or(0, |recipe| recipe.memory(header.new_len, header.target.size));
+        if encoder > MAX_ENCODER_MEMORY {
+            return Err(Error::Limit { what: "the memory of the encoder", limit: MAX_ENCODER_MEMORY });
         }
         Ok(())
     }

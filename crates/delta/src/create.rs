@@ -9,7 +9,7 @@ use std::sync::Arc;
 use deltaport_oci::Algorithm;
 
 use self::staged::Staged;
-use crate::apply::{Limits, apply};
+use crate::apply::{Limits, MAX_ENCODER_MEMORY, apply};
 use crate::code::{self, Effort};
 use crate::content::{Content as _, Part, Seekable};
 use crate::error::Error;
@@ -39,7 +39,8 @@ pub struct Options {
     /// How much work goes into it. Default: [`Profile::Best`].
     pub profile: Profile,
     /// The most memory that is taken, in bytes; less than [`MIN_MEMORY`] counts as that. With little memory the search
-    /// is a coarser one. Default: 1 GiB.
+    /// is a coarser one, and a delta that does not fit into it is not worth it: into a third of what is above 160 MiB.
+    /// Default: 1 GiB.
     pub memory: u64,
     /// How many threads may work at the same time. They do not change the delta. Default: 1.
     pub threads: usize,
@@ -131,8 +132,9 @@ fn smallest(
         return Err(Error::BaseMismatch("a delta has at least one base and at most 16"));
     }
     let size = target.seek(io::SeekFrom::End(0))?;
-    let allowed = size.saturating_mul(options.worth_percent.into()) / 100;
-    let mut job = Making { bases, target: &mut target, scratch, options, at };
+    let memory = options.memory.max(MIN_MEMORY);
+    let allowed = (size.saturating_mul(options.worth_percent.into()) / 100).min((memory - CODING) / COPIES);
+    let mut job = Making { bases, target: &mut target, scratch, options, memory, allowed, at };
     let mut worth = Err(Error::NotWorthIt { allowed });
     for kind in [Kind::Plain, Kind::Token, Kind::Raw] {
         let made = match kind {
@@ -143,15 +145,15 @@ fn smallest(
         let made = match made {
             Ok(made) => made,
             Err(Error::Unrepresentable(_)) => continue,
+            // A kind that saves too little is the best that there is: those behind it give larger deltas.
             Err(error) => return Err(error),
         };
-        // A kind that saves too little is the best that there is: those behind it give larger deltas.
-        if made.delta().bytes.len() as u64 > allowed {
+        if made.len() > allowed {
             break;
         }
         match job.prove(made) {
-            // Every recipe was right for the first blocks only.
-            Err(Error::OutputMismatch(_)) if kind == Kind::Plain => continue,
+            // Every recipe was right for the first blocks only, or takes too much memory.
+            Err(Error::OutputMismatch(_) | Error::Limit { .. }) if kind == Kind::Plain => continue,
             proven => worth = proven,
         }
         break;
@@ -165,6 +167,10 @@ struct Making<'a, B, T, S> {
     target: &'a mut T,
     scratch: S,
     options: &'a Options,
+    /// The most memory that is taken, in bytes.
+    memory: u64,
+    /// How large the delta may be, in bytes.
+    allowed: u64,
     at: &'a mut dyn FnMut(Stage),
 }
 
@@ -190,10 +196,18 @@ struct Made {
 }
 
 impl Made {
-    fn delta(&self) -> Delta {
-        let mut bytes = self.header.to_bytes();
-        bytes.extend_from_slice(&self.payload);
-        Delta { header: self.header.clone(), bytes }
+    /// How long the delta is.
+    fn len(&self) -> u64 {
+        (self.header.to_bytes().len() + self.payload.len()) as u64
+    }
+
+    /// The delta. It may be a large part of the memory, so there are never two of it.
+    fn into_delta(self) -> Delta {
+        let header = self.header.to_bytes();
+        let mut bytes = self.payload;
+        bytes.reserve_exact(header.len());
+        bytes.splice(0..0, header);
+        Delta { header: self.header, bytes }
     }
 }
 
@@ -248,11 +262,12 @@ where
         let Contents { bases, target, mut old, old_layout, mut new, new_layout, recipes, mut tables } =
             contents;
         (self.at)(Stage::Match);
-        let options = self.matching();
+        let options = self.matching((old_layout.len() + new_layout.len()) as u64);
         let mut matches = matching::find(&mut old, &old_layout, &mut new, &new_layout, options)?;
         if kind == Kind::Plain {
             tables.models = exec::plan(&mut matches, &mut old, &old_layout, &mut new, &new_layout, options)?;
         }
+        drop((old_layout, new_layout));
         tables.matches = matches.into();
         (self.at)(Stage::Code);
         let (old_len, new_len) = (old.len(), new.len());
@@ -265,7 +280,7 @@ where
         };
         let new = Part::new(new, 0..new_len);
         let old = Predicted::new(old, Arc::clone(&tables.matches), tables.models);
-        code::encode_content(&tables.matches, old, new, new_len, effort, &mut payload)?;
+        code::encode_content_within(self.allowed, &tables.matches, old, new, new_len, effort, &mut payload)?;
         sections.data = (payload.len() - before) as u64;
         let mut recipes = recipes.into_iter();
         let recipe = recipes.next();
@@ -273,43 +288,63 @@ where
         Ok(Made { header, payload, others: recipes.collect() })
     }
 
-    fn matching(&self) -> matching::Options {
+    /// What looking for matches may cost with so many segments.
+    fn matching(&self, segments: u64) -> matching::Options {
         matching::Options {
             profile: match self.options.profile {
                 Profile::Fast => matching::Profile::Fast,
                 Profile::Best => matching::Profile::Best,
             },
-            memory: self.options.memory.max(MIN_MEMORY) - RESERVED,
+            memory: (self.memory - RESERVED).saturating_sub(segments * SEGMENT),
             threads: self.options.threads,
         }
+    }
+
+    /// How much memory an encoder may take, in bytes: as much as when it is applied, and no more than is there beside the
+    /// delta and what makes content of it.
+    fn encoder_memory(&self) -> u64 {
+        MAX_ENCODER_MEMORY.min(self.memory - 2 * self.allowed - APPLYING)
+    }
+
+    /// How many segments both layouts may have.
+    fn segments(&self) -> usize {
+        (self.memory / SEGMENTS_SHARE / SEGMENT) as usize
     }
 
     /// Applies a delta, so that nothing leaves this crate which does not give its target back. Tries every recipe.
     fn prove(&mut self, mut made: Made) -> Result<Delta, Error> {
         (self.at)(Stage::Prove);
         loop {
-            let delta = made.delta();
-            match (self.apply(&delta), made.others.is_empty()) {
-                (Ok(()), _) => return Ok(delta),
+            match (self.apply(&made), made.others.is_empty()) {
+                (Ok(()), _) => return Ok(made.into_delta()),
                 (Err(Error::OutputMismatch(_)), false) => made.header.recipe = Some(made.others.remove(0)),
                 (Err(error), _) => return Err(error),
             }
         }
     }
 
-    fn apply(&mut self, delta: &Delta) -> Result<(), Error> {
+    fn apply(&mut self, made: &Made) -> Result<(), Error> {
         for base in &mut *self.bases {
             base.rewind()?;
         }
-        let limits = Limits {
-            target_size: delta.header.target.size,
-            scratch: u64::MAX,
-            threads: self.options.threads,
-        };
-        apply(self.bases, &delta.bytes[..], io::sink(), (self.scratch)()?, &limits)?;
+        let limits =
+            Limits { target_size: made.header.target.size, scratch: u64::MAX, threads: self.options.threads };
+        let header = made.header.to_bytes();
+        let delta = header.chain(&made.payload[..]);
+        apply(self.bases, delta, io::sink(), (self.scratch)()?, &limits)?;
         Ok(())
     }
 }
 
-/// What is kept of the memory for layouts, the entropy stage and buffers.
-const RESERVED: u64 = 128 << 20;
+/// What is kept of the memory for matches and buffers.
+const RESERVED: u64 = 96 << 20;
+/// What a segment takes, in bytes: itself, its name, and what is known of it while files are paired.
+const SEGMENT: u64 = 192;
+/// The part of the memory that all segments may take, as a divisor.
+const SEGMENTS_SHARE: u64 = 4;
+/// What is kept of the memory for what codes or applies a delta, in bytes.
+const CODING: u64 = 160 << 20;
+/// What of that applying takes beside the encoder, in bytes.
+const APPLYING: u64 = 64 << 20;
+/// How often the delta is in memory: when it grows, it moves to where there is room for two.
+const COPIES: u64 = 3;

@@ -11,7 +11,7 @@ use crate::{tar, unfold};
 
 /// Walks a tar archive; the segments must tile it.
 pub fn walk_tar(archive: &[u8]) {
-    let segments = tar::walk(&mut &*archive).expect("memory can be read");
+    let segments = tar::walk(&mut &*archive, tar::MAX_SEGMENTS).expect("memory can be read");
     let end = segments.iter().fold(0, |at, segment| {
         assert!(segment.start == at && segment.len > 0);
         segment.end()
@@ -21,7 +21,8 @@ pub fn walk_tar(archive: &[u8]) {
 
 /// Finds matches between two archives, codes and decodes the second; it must come back.
 pub fn code(old: &[u8], new: &[u8], fast: bool) {
-    let layouts = [old, new].map(|mut archive| tar::walk(&mut archive).expect("memory can be read"));
+    let layouts =
+        [old, new].map(|mut archive| tar::walk(&mut archive, tar::MAX_SEGMENTS).expect("memory can be read"));
     let (profile, effort) = if fast { (Profile::Fast, Effort::Fast) } else { (Profile::Best, Effort::Best) };
     let options = Options { profile, memory: matching::MIN_MEMORY, threads: 1 };
     let (mut old, mut new) = (old, new);
@@ -52,7 +53,7 @@ pub fn decode(old: &[u8], matches: &[u8], models: &[u8], data: &[u8], new_len: u
 
 /// Reads recipes and lists of members, and lets an encoder that was named work.
 pub fn recipe(bytes: &[u8], content: &[u8]) {
-    _ = unfold::read_packed(&mut &*bytes);
+    _ = unfold::read_packed(&mut &*bytes, 2);
     _ = unfold::read_folds(&mut &*bytes);
     _ = outline::read(content, bytes);
     let mut rest = bytes;
@@ -86,5 +87,6 @@ pub fn members(old: &[u8], new: &[u8]) {
     let layouts = [old, new].map(|bytes| Segment::whole(bytes.len() as u64));
     let (mut old, mut new) = (old, new);
     let whole = 0..old.len() as u64;
-    unfold::find(&mut old, &layouts[0], &[whole], &mut new, &layouts[1]).expect("memory can be read");
+    unfold::find(&mut old, &layouts[0], &[whole], &mut new, &layouts[1], 1 << 30)
+        .expect("memory can be read");
 }

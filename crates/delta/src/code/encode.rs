@@ -140,6 +140,19 @@ impl Channel for Writing<'_> {
 pub(crate) fn encode_content(
     matches: &[Match],
     reference: impl Reference,
+    new: impl Read,
+    new_len: u64,
+    effort: Effort,
+    out: &mut Vec<u8>,
+) -> Result<Sizes, Error> {
+    encode_content_within(u64::MAX, matches, reference, new, new_len, effort, out)
+}
+
+/// The same, but gives up with [`Error::NotWorthIt`] when `out` has more bytes than `allowed`.
+pub(crate) fn encode_content_within(
+    allowed: u64,
+    matches: &[Match],
+    reference: impl Reference,
     mut new: impl Read,
     new_len: u64,
     effort: Effort,
@@ -165,6 +178,9 @@ pub(crate) fn encode_content(
         };
         *raw += piece.len as u64;
         *coded += (writing.coder.out.len() - before) as u64;
+        if writing.coder.out.len() as u64 > allowed {
+            return Err(Error::NotWorthIt { allowed });
+        }
     }
     writing.stop();
     Ok(sizes)

@@ -30,7 +30,7 @@ mod piece;
 mod tests;
 
 pub(crate) use decode::Decoder;
-pub(crate) use encode::{Effort, encode_content};
+pub(crate) use encode::{Effort, encode_content, encode_content_within};
 pub(crate) use matches::{decode_matches, encode_matches};
 
 use std::io;

@@ -31,7 +31,7 @@ where
         (self.at)(Stage::Recipe);
         let is_single = form == Form::AsIs || opened.outline.is_single();
         let (recipes, outline) = match is_single {
-            true => (self.recipes(form, &mut new)?, None),
+            true => (self.recipes(form, &mut new, target.size)?, None),
             false => self.members(opened, &mut new)?,
         };
         (self.at)(Stage::Open);
@@ -43,7 +43,9 @@ where
         let outline = outline.map(|outline| outline::write(outlines.bytes(), &outline)).transpose()?;
         let ranges = old.ranges().to_vec();
         let mut old = old.into_content()?;
-        let (old_layout, new_layout) = (layout(&mut old, &ranges)?, tar::walk(&mut new)?);
+        let segments = self.segments();
+        let new_layout = tar::walk(&mut new, segments / 2)?;
+        let old_layout = layout(&mut old, &ranges, segments - new_layout.len())?;
         let mut contents = Contents {
             tables: Tables {
                 unfold: vec![Vec::new(); bases.len()],
@@ -64,13 +66,15 @@ where
     }
 
     /// How the target may have been compressed, the most likely first.
-    fn recipes(&mut self, form: Form, content: &mut impl Content) -> Result<Vec<Recipe>, Error> {
-        let found = match form {
+    fn recipes(&mut self, form: Form, content: &mut impl Content, blob: u64) -> Result<Vec<Recipe>, Error> {
+        let mut found = match form {
             Form::AsIs => vec![Recipe::stored()],
             Form::Gzip => Recipe::of_gzip(self.target, content)?,
             Form::Zstd => Recipe::of_zstd(self.target, content)?,
             Form::Tokens | Form::GzipMembers | Form::ZstdFrames => Vec::new(),
         };
+        let memory = self.encoder_memory();
+        found.retain(|recipe| recipe.memory(content.len(), blob) <= memory);
         if found.is_empty() {
             return Err(UNKNOWN);
         }
@@ -90,7 +94,7 @@ where
     /// Opens the files inside that are compressed and have changed.
     fn unfold(&mut self, contents: &mut Contents<F>, ranges: &[Range<u64>]) -> Result<(), Error> {
         let (old, new) = (&mut contents.old, &mut contents.new);
-        let found = unfold::find(old, &contents.old_layout, ranges, new, &contents.new_layout)?;
+        let found = unfold::find(old, &contents.old_layout, ranges, new, &contents.new_layout, self.memory)?;
         let Some(Unfolded { unfold, old: old_layout, packed, folds, new: new_layout }) = found else {
             return Ok(());
         };
@@ -123,11 +127,12 @@ where
     }
 }
 
-/// The layout of several archives, one behind the other.
-fn layout(content: &mut impl Content, ranges: &[Range<u64>]) -> Result<Vec<Segment>, Error> {
+/// The layout of several archives, one behind the other. They share so many segments; each has one at least.
+fn layout(content: &mut impl Content, ranges: &[Range<u64>], most: usize) -> Result<Vec<Segment>, Error> {
     let mut layout = Vec::new();
     for range in ranges {
-        let walked = tar::walk(&mut Part::new(&mut *content, range.clone()))?;
+        let walked =
+            tar::walk(&mut Part::new(&mut *content, range.clone()), most.saturating_sub(layout.len()))?;
         layout.extend(
             walked.into_iter().map(|segment| Segment { start: segment.start + range.start, ..segment }),
         );

@@ -102,7 +102,8 @@ pub(crate) fn find(
             len: segment.len,
         }));
     }
-    matches.append(&mut work::align_pairs(old, old_layout, new, new_layout, &pairs, options)?);
+    work::align_pairs(old, old_layout, new, new_layout, &pairs, options, &mut matches)?;
+    let mut matches = tidy::limit(matches);
     matches.sort_unstable_by_key(|found| found.new);
     let mut matches = tidy::extend(old, new, &matches)?;
     let gaps = tidy::gaps(&matches, new.len());

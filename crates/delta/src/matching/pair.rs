@@ -1,6 +1,5 @@
 //! Which old file a new file is likely a version of.
 
-use std::collections::HashMap;
 use std::io;
 
 use super::Match;
@@ -17,27 +16,28 @@ const MIN_FILE: u64 = 16;
 /// How many old files with the same simplified name are looked at.
 const MAX_LOOKED_AT: usize = 64;
 
-/// The old segments by name, each list in the order of the layout.
+/// The old segments by name.
 #[derive(Debug)]
 pub(super) struct Names<'a> {
-    exact: HashMap<(&'a [u8], Part, bool), Vec<usize>>,
+    layout: &'a [Segment],
+    /// Those that have a key, sorted by it, and then in the order of the layout.
+    sorted: Vec<usize>,
 }
 
 impl<'a> Names<'a> {
     pub(super) fn new(layout: &'a [Segment]) -> Self {
-        let mut exact: HashMap<_, Vec<usize>> = HashMap::new();
-        for (index, segment) in layout.iter().enumerate() {
-            if let Some(key) = key(segment) {
-                exact.entry(key).or_default().push(index);
-            }
-        }
-        Self { exact }
+        let mut sorted: Vec<usize> = (0..layout.len()).filter(|old| key(&layout[*old]).is_some()).collect();
+        sorted.sort_unstable_by_key(|old| (key(&layout[*old]), *old));
+        Self { layout, sorted }
     }
 
     /// The old segments that have the name of a new one and hold the same part; for files without a name, those
-    /// without a name.
-    pub(super) fn same<'s>(&'s self, segment: &'s Segment) -> &'s [usize] {
-        key(segment).and_then(|key| self.exact.get(&key)).map_or(&[], Vec::as_slice)
+    /// without a name. In the order of the layout.
+    pub(super) fn same(&self, segment: &Segment) -> &[usize] {
+        let Some(wanted) = key(segment) else { return &[] };
+        let start = self.sorted.partition_point(|old| key(&self.layout[*old]) < Some(wanted));
+        let rest = &self.sorted[start..];
+        &rest[..rest.partition_point(|old| key(&self.layout[*old]) == Some(wanted))]
     }
 }
 
@@ -130,31 +130,39 @@ pub(super) fn files(
     Ok(pairs)
 }
 
-/// The old files by what is left of their names without what changes between versions.
+/// The old files by what is left of their names without what changes between versions: its hash, and the segment;
+/// sorted. Two names with one hash are taken for each other, which costs a try.
 #[derive(Debug)]
-struct SimplifiedNames(HashMap<(Vec<u8>, bool), Vec<usize>>);
+struct SimplifiedNames(Vec<(u64, u32)>);
 
 impl SimplifiedNames {
     fn new(layout: &[Segment]) -> Self {
-        let mut names: HashMap<_, Vec<usize>> = HashMap::new();
+        let mut names = Vec::new();
         for (index, segment) in layout.iter().enumerate().filter(|(_, old)| old.part == Part::File) {
-            for simplified in simplifications(segment.name.as_deref().unwrap_or_default()) {
-                names.entry((simplified, segment.nested)).or_default().push(index);
-            }
+            names.extend(hashes(segment).map(|hash| (hash, index as u32)));
         }
+        names.sort_unstable();
         Self(names)
     }
 
     /// For each way to simplify the name of a new file, the old file that is nearest in size.
     fn nearest(&self, layout: &[Segment], segment: &Segment) -> Vec<usize> {
-        let name = segment.name.as_deref().unwrap_or_default();
-        let found = simplifications(name).filter_map(|simplified| self.0.get(&(simplified, segment.nested)));
-        let nearest = |found: &Vec<usize>| {
-            let looked_at = found.iter().rev().take(MAX_LOOKED_AT);
-            looked_at.min_by_key(|old| layout[**old].len.abs_diff(segment.len)).copied()
+        let nearest = |hash: u64| {
+            let end = self.0.partition_point(|name| name.0 <= hash);
+            let found = self.0[..end].iter().rev().take_while(|name| name.0 == hash);
+            let looked_at = found.take(MAX_LOOKED_AT).map(|(_, old)| *old as usize);
+            looked_at.min_by_key(|old| layout[*old].len.abs_diff(segment.len))
         };
-        found.filter_map(nearest).collect()
+        hashes(segment).filter_map(nearest).collect()
     }
+}
+
+/// The hashes of a file's simplified names (FNV-1a, Fowler, Noll and Vo).
+fn hashes(segment: &Segment) -> impl Iterator<Item = u64> {
+    let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    let start = if segment.nested { 0x8422_2325_cbf2_9ce4 } else { 0xcbf2_9ce4_8422_2325 };
+    let names = simplifications(segment.name.as_deref().unwrap_or_default());
+    names.map(move |name| name.iter().fold(start, hash))
 }
 
 /// What is left of a path when what changes between versions is taken out, from the most telling to the least: the

@@ -244,3 +244,16 @@ fn a_file_that_moved_and_changed_is_found_by_its_content() {
     let expected = [Match { new: 0, old: 40_000, len: 9000 }, Match { new: 9070, old: 49_000, len: 21_000 }];
     assert_eq!(both_profiles(&old, &new), expected);
 }
+
+#[test]
+fn of_too_many_matches_the_longest_are_kept() {
+    let len_of = |n: u64| if n.is_multiple_of(1000) { 9 } else { 8 };
+    let matches = (0..MAX_MATCHES as u64 + 500).map(|n| Match { new: 10 * n, old: 10 * n, len: len_of(n) });
+    let matches: Vec<Match> = matches.collect();
+    let kept = tidy::limit(matches.clone());
+    assert_eq!(kept.len(), MAX_MATCHES);
+    assert!(kept.is_sorted_by_key(|found| found.new));
+    let longest = |matches: &[Match]| matches.iter().filter(|found| found.len == 9).count();
+    assert_eq!(longest(&kept), longest(&matches));
+    assert_eq!(kept[..1000], matches[..1000]);
+}

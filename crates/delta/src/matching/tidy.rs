@@ -109,9 +109,17 @@ pub(super) fn gaps(matches: &[Match], len: u64) -> Vec<Range<u64>> {
 pub(super) fn limit(mut matches: Vec<Match>) -> Vec<Match> {
     if matches.len() > MAX_MATCHES {
         let mut lens: Vec<u64> = matches.iter().map(|found| found.len).collect();
-        let (_, shortest, _) = lens.select_nth_unstable(matches.len() - MAX_MATCHES);
+        let (shorter, shortest, _) = lens.select_nth_unstable(matches.len() - MAX_MATCHES);
         let shortest = *shortest;
-        matches.retain(|found| found.len > shortest);
+        // Of those that are as short as the shortest that are kept, the first.
+        let mut dropped = shorter.iter().filter(|len| **len == shortest).count();
+        matches.reverse();
+        matches.retain(|found| {
+            let excess = found.len == shortest && dropped > 0;
+            dropped -= usize::from(excess);
+            found.len >= shortest && !excess
+        });
+        matches.reverse();
     }
     matches
 }

@@ -7,7 +7,7 @@ use super::align::{self, Effort, Stretch};
 use super::index::Index;
 use super::layout::Segment;
 use super::pair::Pair;
-use super::{MIN_MEMORY, Match, Options, Profile};
+use super::{MAX_MATCHES, MIN_MEMORY, Match, Options, Profile, tidy};
 use crate::content::Content;
 use crate::error::Error;
 
@@ -19,6 +19,9 @@ const SMALL: u64 = 256 << 10;
 const MAX_STEP: usize = 32;
 /// How many jobs are in memory at once.
 const MAX_BATCH: usize = 4096;
+/// How much of the new content is aligned before what was found is taken down, in bytes: a stretch of a few bytes is
+/// one of three times as many.
+const MAX_ALIGNED: usize = 8 * PIECE;
 
 /// A stretch of the new content, and the stretches of the old content that it is searched in.
 #[derive(Debug)]
@@ -49,7 +52,7 @@ struct Loaded<'a> {
     new: Vec<u8>,
 }
 
-/// Aligns all pairs. The matches are in no order.
+/// Aligns all pairs, and adds to the matches, in no order. Of far too many, the shortest are dropped.
 pub(super) fn align_pairs(
     old: &mut impl Content,
     old_layout: &[Segment],
@@ -57,8 +60,8 @@ pub(super) fn align_pairs(
     new_layout: &[Segment],
     pairs: &[Pair],
     options: Options,
-) -> Result<Vec<Match>, Error> {
-    let threads = options.threads.max(1);
+    matches: &mut Vec<Match>,
+) -> Result<(), Error> {
     // Each thread has a piece in work. To leave the matches alone by the threads, two are always reckoned with.
     let total = options.memory.max(MIN_MEMORY);
     let piece = piece_len(total);
@@ -70,7 +73,6 @@ pub(super) fn align_pairs(
         plan(segment.start..segment.end(), olds, budget, options.profile, &mut jobs);
     }
     let effort = effort(options.profile);
-    let mut matches = Vec::new();
     let mut rest = jobs.as_slice();
     while !rest.is_empty() {
         let mut memory = 0;
@@ -81,6 +83,8 @@ pub(super) fn align_pairs(
         let count = rest.iter().take(MAX_BATCH).take_while(fits).count().max(1);
         let (batch, later) = rest.split_at(count);
         rest = later;
+        let left = budget.saturating_sub(batch.iter().map(Job::memory).sum());
+        let threads = options.threads.clamp(1, 2 + (left / align::memory(piece) as u64) as usize);
         let loaded = batch.iter().map(|job| load(old, new, job)).collect::<Result<Vec<_>, Error>>()?;
         let indexes =
             in_parallel(threads, loaded.len(), |at| Index::new(&loaded[at].old, loaded[at].job.step));
@@ -89,28 +93,41 @@ pub(super) fn align_pairs(
             .enumerate()
             .flat_map(|(at, job)| cut(job.new.len(), piece).map(move |cut| (at, cut)))
             .collect();
-        let found = in_parallel(threads, pieces.len(), |at| {
-            let (at, range) = &pieces[at];
-            let job = &loaded[*at];
-            // The same relative place is as good a guess as any.
-            let expected =
-                range.start as i64 * (job.old.len() as i64 - job.new.len() as i64) / job.new.len() as i64;
-            align::align(
-                &job.old,
-                &indexes[*at],
-                &job.new[range.clone()],
-                expected + range.start as i64,
-                effort,
-            )
-        });
-        for ((at, range), stretches) in pieces.iter().zip(found) {
-            let job = loaded[*at].job;
-            for stretch in stretches {
-                place(job, Stretch { new: stretch.new + range.start, ..stretch }, &mut matches);
+        let mut pieces = pieces.as_slice();
+        while !pieces.is_empty() {
+            let (now, later) = pieces.split_at(first_of(pieces, MAX_ALIGNED).min(pieces.len()));
+            pieces = later;
+            let found = in_parallel(threads, now.len(), |at| {
+                let (at, range) = &now[at];
+                let job = &loaded[*at];
+                // The same relative place is as good a guess as any.
+                let expected =
+                    range.start as i64 * (job.old.len() as i64 - job.new.len() as i64) / job.new.len() as i64;
+                let new = &job.new[range.clone()];
+                align::align(&job.old, &indexes[*at], new, expected + range.start as i64, effort)
+            });
+            for ((at, range), stretches) in now.iter().zip(found) {
+                let job = loaded[*at].job;
+                for stretch in stretches {
+                    place(job, Stretch { new: stretch.new + range.start, ..stretch }, matches);
+                }
+            }
+            if matches.len() > 2 * MAX_MATCHES {
+                *matches = tidy::limit(std::mem::take(matches));
             }
         }
     }
-    Ok(matches)
+    Ok(())
+}
+
+/// The first of the pieces, at least one: those that have at most `most` bytes together.
+fn first_of(pieces: &[(usize, Range<usize>)], most: usize) -> usize {
+    let mut sum = 0;
+    let fits = |(_, range): &&(usize, Range<usize>)| {
+        sum += range.len();
+        sum <= most
+    };
+    pieces.iter().take_while(fits).count().max(1)
 }
 
 /// How much of a new file is aligned at once.

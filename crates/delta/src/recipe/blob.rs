@@ -89,6 +89,15 @@ impl Recipe {
         matches!(self.0, Form::Members(_))
     }
 
+    /// How much memory it takes to make a blob of this length of so much content, in bytes; nothing is said about the
+    /// encoders for which it is little for all contents.
+    pub(crate) fn memory(&self, content: u64, blob: u64) -> u64 {
+        match self.0 {
+            Form::Zstd(zstd) => zstd.memory(content, blob),
+            Form::Stored | Form::Gzip { .. } | Form::Members(_) => 0,
+        }
+    }
+
     /// Compresses content to the blob that has this outline, with up to `threads` threads if that makes it faster.
     /// Fails when there is no memory for it.
     pub(crate) fn encoder(&self, outline: Outline, threads: usize) -> Result<Box<dyn Encode>, Error> {

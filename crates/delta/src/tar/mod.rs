@@ -26,14 +26,15 @@ const MAX_HEADERS: u64 = 4 << 20;
 /// The longest name that is kept, in bytes: Linux's limit for a path.
 const MAX_NAME: usize = 4096;
 
-/// Returns the segments of `content`, read as a tar archive. They follow each other from its start to its end.
+/// Returns the segments of `content`, read as a tar archive. They follow each other from its start to its end, and are
+/// no more than `most`, nor than [`MAX_SEGMENTS`].
 ///
 /// Content that is no archive is a single segment. Fails only when reading fails.
-pub(crate) fn walk(content: &mut impl Content) -> io::Result<Vec<Segment>> {
+pub(crate) fn walk(content: &mut impl Content, most: usize) -> io::Result<Vec<Segment>> {
     let mut walk =
         Walk { len: content.len(), content, segments: Vec::new(), names: 0, global: Records::default() };
     let mut at = 0;
-    while at < walk.len && walk.segments.len() + 3 < MAX_SEGMENTS {
+    while at < walk.len && walk.segments.len() + 3 < most.min(MAX_SEGMENTS) {
         at = match walk.member(at)? {
             Ok(member) => walk.push_member(at, member),
             Err(next) => {

@@ -46,7 +46,7 @@ fn pax(kind: u8, records: &[(&str, &str)]) -> Vec<u8> {
 
 /// Where the segments are, what they hold, and of whom.
 fn seen(archive: &[u8]) -> Vec<(u64, u64, Part, String)> {
-    let segments = walk(&mut &archive[..]).unwrap();
+    let segments = walk(&mut &archive[..], MAX_SEGMENTS).unwrap();
     assert_tiles(&segments, archive.len());
     let name =
         |segment: &Segment| String::from_utf8(segment.name.as_deref().unwrap_or(b"").to_vec()).unwrap();
@@ -185,7 +185,7 @@ fn a_wrong_checksum_is_no_header() {
 #[test]
 fn more_members_than_the_limit_are_one_segment() {
     let archive = header(b"a", b'0', 0).repeat(MAX_SEGMENTS + 10);
-    let segments = walk(&mut &archive[..]).unwrap();
+    let segments = walk(&mut &archive[..], MAX_SEGMENTS).unwrap();
     assert_tiles(&segments, archive.len());
     assert_eq!(segments.last().unwrap().part, Part::Other);
     assert!(segments.len() > MAX_SEGMENTS - 4);
@@ -211,7 +211,7 @@ fn every_block_is_read_a_bounded_number_of_times() {
     for block in [sparse, extended, too_large] {
         let archive = block.repeat(20_000);
         let mut counted = Counted(&archive, 0);
-        assert_tiles(&walk(&mut counted).unwrap(), archive.len());
+        assert_tiles(&walk(&mut counted, MAX_SEGMENTS).unwrap(), archive.len());
         assert!(counted.1 <= 4 * archive.len() as u64, "{} of {}", counted.1, archive.len());
     }
 }

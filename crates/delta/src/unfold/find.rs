@@ -16,8 +16,15 @@ use crate::gzip;
 use crate::matching::{Part, Segment};
 use crate::recipe::{Deflate, Detector};
 
-/// How large a member may be when it is inflated: its content is in memory while its encoder is looked for.
-const MAX_INFLATED: usize = 256 << 20;
+/// The part of the memory that a file which is looked into may take, as a divisor: the whole of it is in memory.
+const FILE_SHARE: u64 = 4;
+/// The same for what a member inflates to, which is there while its encoder is looked for: up to three times, while it
+/// grows.
+const INFLATED_SHARE: u64 = 8;
+/// The same for what is known of all members, of the bases or of the target.
+const MEMBERS_SHARE: u64 = 8;
+/// What is known of a member takes so much, in bytes.
+const MEMBER: u64 = 256;
 /// A file shorter than this is not worth it.
 const MIN_FILE: u64 = 64;
 
@@ -36,19 +43,22 @@ pub(crate) struct Unfolded {
 }
 
 /// Finds what is worth unfolding in the contents of all bases, which are one behind the other at `bases`, and of the
-/// target; `None` when nothing is. Fails only when reading does.
+/// target; `None` when nothing is. Takes so much memory, in bytes, at most. Fails only when reading does.
 pub(crate) fn find(
     old: &mut impl Content,
     old_layout: &[Segment],
     bases: &[Range<u64>],
     new: &mut impl Content,
     new_layout: &[Segment],
+    memory: u64,
 ) -> Result<Option<Unfolded>, Error> {
-    let (old_members, new_members) = (candidates(old, old_layout)?, candidates(new, new_layout)?);
+    let inflated = (memory / INFLATED_SHARE) as usize;
+    let (old_members, new_members) =
+        (candidates(old, old_layout, memory)?, candidates(new, new_layout, memory)?);
     let known: HashSet<&Digest> = old_members.iter().map(|candidate| &candidate.digest).collect();
     let (mut opened, mut detector) = (Vec::new(), Detector::default());
     for candidate in new_members.iter().filter(|candidate| !known.contains(&candidate.digest)) {
-        opened.extend(open_target(new, candidate, &mut detector)?);
+        opened.extend(open_target(new, candidate, &mut detector, inflated)?);
     }
     if opened.is_empty() {
         return Ok(None);
@@ -56,7 +66,7 @@ pub(crate) fn find(
     let kept: HashSet<&Digest> = new_members.iter().map(|candidate| &candidate.digest).collect();
     let mut old_opened = Vec::new();
     for candidate in old_members.iter().filter(|candidate| !kept.contains(&candidate.digest)) {
-        old_opened.extend(open_base(old, candidate)?);
+        old_opened.extend(open_base(old, candidate, inflated)?);
     }
     Ok(Some(Unfolded {
         unfold: bases.iter().map(|base| within(base, &old_opened)).collect(),
@@ -87,9 +97,10 @@ struct Opened {
     deflate: Option<Deflate>,
 }
 
-fn candidates(content: &mut impl Content, layout: &[Segment]) -> io::Result<Vec<Candidate>> {
+fn candidates(content: &mut impl Content, layout: &[Segment], memory: u64) -> io::Result<Vec<Candidate>> {
     let mut found = Vec::new();
-    let sizes = MIN_FILE..=MAX_FILE;
+    let sizes = MIN_FILE..=MAX_FILE.min(memory / FILE_SHARE);
+    let most = MAX_MEMBERS.min((memory / MEMBERS_SHARE / MEMBER) as usize);
     for segment in layout.iter().filter(|segment| segment.part == Part::File && sizes.contains(&segment.len))
     {
         let mut head = [0; 4];
@@ -99,7 +110,7 @@ fn candidates(content: &mut impl Content, layout: &[Segment]) -> io::Result<Vec<
         }
         let file = read(content, segment.start, segment.len)?;
         for member in members(&file) {
-            if found.len() == MAX_MEMBERS {
+            if found.len() == most {
                 return Ok(found);
             }
             let digest = Digest::sha256(&file[member.start..member.start + member.len]);
@@ -130,13 +141,14 @@ fn open_target(
     content: &mut impl Content,
     candidate: &Candidate,
     detector: &mut Detector,
+    most: usize,
 ) -> io::Result<Option<Opened>> {
     let Candidate { file, member, .. } = candidate;
     let start = file + member.start as u64;
     let tail = if member.hint.is_some() { gzip::TRAILER } else { 0 };
     let bytes = read(content, start, (member.len + tail) as u64)?;
     let (body, trailer) = bytes.split_at(member.len);
-    let Some(inflated) = inflate(body) else { return Ok(None) };
+    let Some(inflated) = inflate(body, most) else { return Ok(None) };
     let Some(deflate) = Deflate::of(body, &inflated, member.hint, detector) else { return Ok(None) };
     let is_usual = tail > 0 && trailer == gzip::trailer(&inflated);
     let tail = if is_usual { gzip::TRAILER as u64 } else { 0 };
@@ -149,10 +161,10 @@ fn open_target(
 }
 
 /// Opens a member of a base.
-fn open_base(content: &mut impl Content, candidate: &Candidate) -> io::Result<Option<Opened>> {
+fn open_base(content: &mut impl Content, candidate: &Candidate, most: usize) -> io::Result<Option<Opened>> {
     let Candidate { file, member, .. } = candidate;
     let (start, len) = (file + member.start as u64, member.len as u64);
-    let inflated = inflate(&read(content, start, len)?);
+    let inflated = inflate(&read(content, start, len)?, most);
     let packed = Packed { start, len, tail: 0 };
     Ok(inflated.map(|inflated| Opened {
         packed,
@@ -162,21 +174,22 @@ fn open_base(content: &mut impl Content, candidate: &Candidate) -> io::Result<Op
     }))
 }
 
-/// What a whole deflate stream inflates to; `None` when that is nothing, too much, or not all of it is the stream.
-fn inflate(body: &[u8]) -> Option<Vec<u8>> {
+/// What a whole deflate stream inflates to; `None` when that is nothing, more than `most` bytes, or not all of it is the
+/// stream.
+fn inflate(body: &[u8], most: usize) -> Option<Vec<u8>> {
     let mut inflate = Decompress::new(false);
-    let mut out = Vec::with_capacity(body.len().saturating_mul(4).min(MAX_INFLATED));
+    let mut out = Vec::with_capacity(body.len().saturating_mul(4).min(most));
     loop {
         let taken = inflate.total_in() as usize;
         let status = inflate.decompress_vec(&body[taken..], &mut out, FlushDecompress::None).ok()?;
         let stuck = inflate.total_in() as usize == taken && out.len() < out.capacity();
         match status {
             Status::StreamEnd => break,
-            _ if stuck || out.len() >= MAX_INFLATED => return None,
+            _ if stuck || out.len() >= most => return None,
             _ => out.reserve(out.len().max(4096)),
         }
     }
-    (inflate.total_in() as usize == body.len() && !out.is_empty() && out.len() <= MAX_INFLATED).then_some(out)
+    (inflate.total_in() as usize == body.len() && !out.is_empty() && out.len() <= most).then_some(out)
 }
 
 /// Those in `base`, with places that count from its start.

@@ -64,6 +64,14 @@ impl Candidate {
         })
     }
 
+    /// How much memory C code takes for it; see [`Settings::memory`].
+    pub(crate) fn memory(self, content: u64, blob: u64) -> u64 {
+        match self {
+            Self::Klauspost(..) => 0,
+            Self::Libzstd(settings) => settings.memory(content, blob),
+        }
+    }
+
     /// How much the encoder writes for the start of the content, and whether that is all. `None` when it is not what
     /// the frame starts with.
     fn try_on(self, frame: &[u8], content: &[u8], size: u64) -> Option<Trial> {

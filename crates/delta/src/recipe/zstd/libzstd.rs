@@ -39,6 +39,29 @@ pub(crate) struct Settings {
     pub(crate) threads: bool,
 }
 
+impl Settings {
+    /// How much memory libzstd takes, in bytes, and what it has written before that is taken away, while it makes a blob
+    /// of this length of so much content. Its own estimates do not know of threads; after `lib/compress/clevels.h` and
+    /// `zstdmt_compress.c` (Meta, BSD licence).
+    pub(crate) fn memory(&self, content: u64, blob: u64) -> u64 {
+        const MIB: u64 = 1 << 20;
+        let (tables, window) = match self.level {
+            17.. => (82 * MIB, 8 * MIB),
+            9.. => (66 * MIB, 4 * MIB),
+            _ => (16 * MIB, 2 * MIB),
+        };
+        if !self.threads {
+            return tables + 2 * window;
+        }
+        // Each job is about four windows. The content of four jobs is there, and the output of three, once more when it
+        // is handed over.
+        let job = 4 * window;
+        let share = u128::from(3 * job) * u128::from(blob) / u128::from(content.max(1));
+        let waiting = blob.min(3 * job).min(u64::try_from(share).unwrap_or(u64::MAX));
+        tables + window + content.min(4 * job) + 2 * waiting
+    }
+}
+
 /// Writes what libzstd writes when it gets the content in pieces of 128 KiB.
 pub(crate) struct Libzstd {
     context: CCtx<'static>,
