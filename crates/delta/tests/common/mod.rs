@@ -172,24 +172,29 @@ pub(crate) fn gnu_gzip(content: &[u8], level: u32) -> Vec<u8> {
     output.stdout
 }
 
+/// The header of a file in an archive, in the format of POSIX (ustar).
+pub(crate) fn tar_header(name: &str, len: u64) -> [u8; 512] {
+    let mut header = [0; 512];
+    header[..name.len()].copy_from_slice(name.as_bytes());
+    for (at, width, value) in
+        [(100, 8, 0o644), (108, 8, 0), (116, 8, 0), (124, 12, len), (136, 12, 1_600_000_000)]
+    {
+        let digits = format!("{value:0width$o}\0", width = width - 1);
+        header[at..at + width].copy_from_slice(digits.as_bytes());
+    }
+    header[156] = b'0';
+    header[257..265].copy_from_slice(b"ustar\x0000");
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header
+}
+
 /// An archive of files, in the format of POSIX (ustar).
 pub(crate) fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = Vec::new();
     for (name, content) in files {
-        let mut header = [0; 512];
-        header[..name.len()].copy_from_slice(name.as_bytes());
-        let octal =
-            [(100, 8, 0o644), (108, 8, 0), (116, 8, 0), (124, 12, content.len()), (136, 12, 1_600_000_000)];
-        for (at, len, value) in octal {
-            let digits = format!("{value:0width$o}\0", width = len - 1);
-            header[at..at + len].copy_from_slice(digits.as_bytes());
-        }
-        header[156] = b'0';
-        header[257..265].copy_from_slice(b"ustar\x0000");
-        header[148..156].fill(b' ');
-        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        archive.extend_from_slice(&header);
+        archive.extend_from_slice(&tar_header(name, content.len() as u64));
         archive.extend_from_slice(content);
         archive.resize(archive.len().next_multiple_of(512), 0);
     }
