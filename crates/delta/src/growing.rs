@@ -128,7 +128,7 @@ mod tests {
     use std::time::Duration;
 
     fn bytes(len: usize) -> Vec<u8> {
-        (0..len).map(|n| (n * 31 >> 3) as u8).collect()
+        (0..len).map(|n| ((n * 31) >> 3) as u8).collect()
     }
 
     #[test]
