@@ -92,7 +92,7 @@ impl Recipe {
     /// How much memory it takes to make a blob of this length of so much content, in bytes; nothing is said about the
     /// encoders for which it is little for all contents.
     pub(crate) fn memory(&self, content: u64, blob: u64) -> u64 {
-        match self.0 {
+        match &self.0 {
             Form::Zstd(zstd) => zstd.memory(content, blob),
             Form::Stored | Form::Gzip { .. } | Form::Members(_) => 0,
         }

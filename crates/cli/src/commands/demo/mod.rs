@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Demo, output: &mut Output) -> anyhow::Result<ExitCode> 
 /// The two versions.
 fn images(args: &Demo) -> anyhow::Result<(Image, Image)> {
     match (&args.from, &args.to) {
-        (None, None) => Ok((sample::image(1)?, sample::image(2)?)),
+        (None, None) => Ok((sample::image(1), sample::image(2))),
         (Some(from), Some(to)) => Ok((layout(from)?, layout(to)?)),
         _ => bail!("give both --from and --to, or neither for a sample"),
     }
