@@ -84,18 +84,19 @@ fn many_files() {
 fn many_matches() {
     let layer = |swapped: bool| {
         let mut archive = Archive::new();
-        archive.begin("file", 72 * MIB);
-        for n in 0..72 {
+        archive.begin("file", 16 * MIB);
+        for n in 0..16 {
             let mut piece = noise(n, 1 << 20);
             if swapped {
-                piece.chunks_exact_mut(112).for_each(|two| two.rotate_left(56));
+                piece.chunks_exact_mut(512).for_each(|two| two.rotate_left(256));
             }
             archive.write(&piece);
         }
         archive.finish()
     };
     let made = make(&mut [layer(false)], &mut layer(true), MIN_MEMORY, Profile::Fast);
-    assert!(made.unwrap().header.sections.matches > 100_000);
+    let made = made.unwrap();
+    assert!(made.bytes.len() < 100_000, "what was swapped is found: {:?}", made.header);
 }
 
 #[test]
@@ -156,9 +157,9 @@ fn executable(archive: &mut Archive, blocks: u64, more: usize) {
 fn executables() {
     let layer = |more| {
         let mut archive = Archive::new();
-        executable(&mut archive, 24, more);
+        executable(&mut archive, 4, more);
         archive.finish()
     };
     let made = make(&mut [layer(0)], &mut layer(16), MIN_MEMORY, Profile::Best).unwrap();
-    assert!(made.header.sections.executables > 0);
+    assert!(made.bytes.len() < 10_000, "{:?}", made.header);
 }
