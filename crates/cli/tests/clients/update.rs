@@ -34,7 +34,7 @@ impl Setting {
         let client = Sandbox::new();
         let link = Relay::to(hub.address());
         let upstream =
-            format!("[[upstream]]\nhost = \"{HUB}\"\nurl = \"http://{}\"\ndefault = true\n", link.address());
+            format!("[[upstream]]\nhost = \"{HUB}\"\nurl = \"http://{}\"\ndefault = true\ndeltas = \"always\"\n", link.address());
         let site = Registry::with_settings(&upstream);
         podman::mirror(&client, HUB, site.address());
         let setting = Self { hub, link, site, client };

@@ -88,7 +88,7 @@ async fn show(
     let hub = Party::start(&place.join("hub"), "").await.context("cannot start the hub")?;
     hub.push(&repository, &tag, old).await.context("cannot push the first version")?;
     let mut sites = Vec::new();
-    for deltas in ["never", "auto"] {
+    for deltas in ["never", "always"] {
         line.begin("the sites pull the first version");
         let link = Link::to(hub.address, terms).await.context("cannot listen on loopback")?;
         let config = format!(
