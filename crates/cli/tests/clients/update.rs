@@ -33,8 +33,10 @@ impl Setting {
     fn with(hub: Registry, tag: &str, image: &Image) -> Self {
         let client = Sandbox::new();
         let link = Relay::to(hub.address());
-        let upstream =
-            format!("[[upstream]]\nhost = \"{HUB}\"\nurl = \"http://{}\"\ndefault = true\ndeltas = \"always\"\n", link.address());
+        let upstream = format!(
+            "[[upstream]]\nhost = \"{HUB}\"\nurl = \"http://{}\"\ndefault = true\ndeltas = \"always\"\n",
+            link.address()
+        );
         let site = Registry::with_settings(&upstream);
         podman::mirror(&client, HUB, site.address());
         let setting = Self { hub, link, site, client };

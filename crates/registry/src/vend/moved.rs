@@ -6,8 +6,8 @@ use deltaport_oci::manifest::{Limits, View};
 use deltaport_oci::{Descriptor, Digest, Reference, RepositoryName, Tag};
 use deltaport_store::DeltaJob;
 
-use super::MAX_KEPT;
 use super::jobs::MAX_AHEAD;
+use super::{MAX_KEPT, MAX_RATIO};
 use crate::{Registry, Result};
 
 /// How many children of an index are compared.
@@ -113,14 +113,22 @@ fn same_platforms(old: &View, new: &View) -> Vec<(Digest, Digest)> {
     new.manifests.iter().filter_map(pair).filter(|(old, new)| old != new).take(MAX_CHILDREN).collect()
 }
 
-/// For each layer that is new, the old one that it most likely replaces: of those that are gone, the one of the most
-/// similar size.
+/// For each layer that is new, the old one that it most likely replaces: of those that are gone and not of another size
+/// altogether, one at the same place, counted from the bottom or from the top, or else the one of the most similar size.
 fn layer_pairs(old: &View, new: &View) -> Vec<(Digest, Digest)> {
-    let is_in = |layers: &[Descriptor], layer: &Descriptor| layers.iter().any(|l| l.digest == layer.digest);
-    let gone: Vec<&Descriptor> = old.layers.iter().filter(|layer| !is_in(&new.layers, layer)).collect();
-    let fresh = new.layers.iter().filter(|layer| !is_in(&old.layers, layer));
-    let pair = |target: &Descriptor| {
-        let base = gone.iter().min_by_key(|base| base.size.abs_diff(target.size))?;
+    let digests = |view: &View| view.layers.iter().map(|layer| layer.digest).collect::<HashSet<Digest>>();
+    let (held, kept) = (digests(old), digests(new));
+    let gone: Vec<(usize, &Descriptor)> =
+        old.layers.iter().enumerate().filter(|(_, layer)| !kept.contains(&layer.digest)).collect();
+    let fresh = new.layers.iter().enumerate().filter(|(_, layer)| !held.contains(&layer.digest));
+    let pair = |(place, target): (usize, &Descriptor)| {
+        let rank = |(old_place, base): &&(usize, &Descriptor)| {
+            let (small, large) = (base.size.min(target.size), base.size.max(target.size));
+            let from_top = old.layers.len() - old_place == new.layers.len() - place;
+            let same_place = *old_place == place || from_top;
+            (large / MAX_RATIO > small, !same_place, base.size.abs_diff(target.size))
+        };
+        let (_, base) = gone.iter().min_by_key(rank)?;
         Some((base.digest, target.digest))
     };
     fresh.filter_map(pair).collect()
@@ -155,6 +163,11 @@ mod tests {
             [(digest("base"), digest("base 2")), (digest("app"), digest("app 2")),]
         );
         assert_eq!(layer_pairs(&old, &old), []);
+        // Sizes say nothing here: places do.
+        let old = view(&[("a", 100), ("b", 100), ("c", 101)]);
+        let new = view(&[("a 2", 101), ("b 2", 101), ("c 2", 100)]);
+        let expected = ["a", "b", "c"].map(|name| (digest(name), digest(&format!("{name} 2"))));
+        assert_eq!(layer_pairs(&old, &new), expected);
         assert_eq!(layer_pairs(&view(&[]), &new), []);
     }
 
