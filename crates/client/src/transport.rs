@@ -167,7 +167,15 @@ impl Transport {
         }
         // Connecting has its own limit inside of this one.
         let limit = self.timeouts.connect + self.timeouts.header;
-        let response = match tokio::time::timeout(limit, builder.send()).await {
+        let again = builder.try_clone().filter(|_| request.method.is_safe());
+        let sent = async {
+            match (builder.send().await, again) {
+                // A connection that was kept for the next request often turns out to be dead by then.
+                (Err(error), Some(again)) if !error.is_connect() && !error.is_timeout() => again.send().await,
+                (sent, _) => sent,
+            }
+        };
+        let response = match tokio::time::timeout(limit, sent).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(failure(&error)),
             Err(_) => return Err(ErrorKind::unavailable(format!("no answer within {} s", limit.as_secs()))),

@@ -1,11 +1,15 @@
 //! Manifests, blobs and deltas, and what goes wrong with them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deltaport_client::{ErrorKind, LayerDelta, Options, Quota, Upstream};
 use deltaport_oci::{Digest, Reference, media_type};
 use deltaport_testkit::sample::{Content, bytes};
 use deltaport_testkit::upstream::{Reply, Rule, Upstream as Script};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use crate::harness::{LIMIT, blob_path, fetch, kind, layer, options, repository, tag, upstream};
 
@@ -228,4 +232,36 @@ fn an_address_is_a_scheme_and_a_host() {
     let mut options = Options::new("r", "https://r.example");
     options.ca = Some(b"-----BEGIN CERTIFICATE-----\nnot one\n-----END CERTIFICATE-----\n".to_vec());
     assert!(Upstream::new(&options).is_err());
+}
+
+/// A server that hangs up on some of its connections when it has read a request, counted from 0, and answers the others.
+async fn hangs_up_on(broken: &'static [usize]) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let count = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::clone(&count);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let number = asked.fetch_add(1, Ordering::SeqCst);
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await;
+            if !broken.contains(&number) {
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n";
+                let _ = stream.write_all(answer).await;
+            }
+        }
+    });
+    (url, count)
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_before_the_answer_is_made_anew_once() {
+    let (url, count) = hangs_up_on(&[0, 2, 3]).await;
+    let upstream = Upstream::new(&Options::new("registry.example", url)).unwrap();
+    let digest = Digest::sha256(b"x");
+    assert_eq!(upstream.head_blob(&repository(), &digest).await, Ok(Some(1000)));
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+    let broken = upstream.head_blob(&repository(), &digest).await.unwrap_err();
+    assert!(matches!(broken.kind(), ErrorKind::Unavailable { .. }), "{broken}");
+    assert_eq!(count.load(Ordering::SeqCst), 4, "once, and no more often");
 }
