@@ -6,7 +6,7 @@
 use deltaport_oci::{Digest, RepositoryName};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Tx, blobs, column, deltas, repositories};
+use super::{Tx, blobs, column, deltas, past, repositories};
 use crate::error::Result;
 
 /// A delta that is to be made.
@@ -55,10 +55,10 @@ pub(crate) fn put(tx: &Tx<'_>, job: &DeltaJob, most: usize) -> Result<bool> {
             return Ok(false);
         }
     }
-    let standing: i64 = tx
+    let (standing, last): (i64, Option<i64>) = tx
         .connection
-        .prepare_cached("SELECT count(*) FROM delta_job WHERE waited = ?1")?
-        .query_row([waited], |row| row.get(0))?;
+        .prepare_cached("SELECT count(*), max(asked) FROM delta_job WHERE waited = ?1")?
+        .query_row([waited], |row| Ok((row.get(0)?, row.get(1)?)))?;
     if usize::try_from(standing).is_ok_and(|standing| standing >= most) {
         return Ok(false);
     }
@@ -67,7 +67,7 @@ pub(crate) fn put(tx: &Tx<'_>, job: &DeltaJob, most: usize) -> Result<bool> {
             "INSERT INTO delta_job (repository, base, target, waited, asked) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT DO UPDATE SET waited = excluded.waited, asked = excluded.asked",
         )?
-        .execute(params![id, base.to_string(), target.to_string(), waited, tx.now])?;
+        .execute(params![id, base.to_string(), target.to_string(), waited, past::behind(last, tx.now)])?;
     Ok(true)
 }
 
