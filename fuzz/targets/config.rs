@@ -6,6 +6,30 @@ use std::path::Path;
 
 use settings::{Overrides, Settings};
 
+// What the settings take from crates that would bring the same along stands here under the names of those.
+extern crate self as deltaport_client;
+extern crate self as deltaport_registry;
+
+/// Says that there is a helper of any name.
+pub enum CredentialSource {
+    Helper(String),
+}
+
+impl CredentialSource {
+    pub fn check(&self) -> Result<(), String> {
+        let Self::Helper(_) = self;
+        Ok(())
+    }
+}
+
+#[allow(dead_code)]
+#[path = "../../crates/registry/src/upstream/policy.rs"]
+mod policy;
+
+pub mod upstream {
+    pub use crate::policy::TagPattern;
+}
+
 // By path: as a crate it would bring the whole product, with its TLS and its database, into the fuzz targets.
 #[allow(dead_code, unused_imports)]
 #[path = "../../crates/cli/src/settings/mod.rs"]

@@ -246,8 +246,7 @@ mod tests {
         }
         drop(held);
         tasks.join_all().await;
-        let order = order.lock().unwrap().clone();
-        order
+        order.lock().unwrap().clone()
     }
 
     #[tokio::test]

@@ -85,7 +85,7 @@ impl Fill {
             Flight::Full => return Err(Failure::Busy),
         };
         let search = async {
-            let found = self.search(image).await?;
+            let found = Box::pin(self.search(image)).await?;
             publications.known.remember(key, Arc::clone(&found), Instant::now() + LIFE);
             Ok(found)
         };
