@@ -12,6 +12,10 @@ use deltaport_oci::RepositoryName;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+/// How many times as many transfers as there are places for may go on, so that a repository which has none need not wait
+/// for the long ones of others: its clients leave when no byte comes for half a minute.
+const CROWD: usize = 4;
+
 /// How late a grant may come without its time being lost: timers are no finer than a millisecond, and at some rates a
 /// chunk takes less.
 const SLACK: Duration = Duration::from_millis(20);
@@ -101,7 +105,9 @@ impl Link {
             changed.as_mut().enable();
             {
                 let mut state = self.0.turns.lock();
-                if state.taken < self.0.concurrent && state.is_first(place.number) {
+                let alone = !state.used.contains_key(&claim.repository);
+                let room = if alone { self.0.concurrent.saturating_mul(CROWD) } else { self.0.concurrent };
+                if state.taken < room && state.is_first(place.number) {
                     state.taken += 1;
                     *state.used.entry(claim.repository.clone()).or_default() += 1;
                     break;
@@ -225,10 +231,18 @@ mod tests {
         Claim::new(repository.parse().unwrap(), class)
     }
 
+    /// A link on which nobody gets a turn until one of these ends.
+    async fn full() -> (Link, Vec<Turn>) {
+        let (link, mut held) = (Link::new(1, None), Vec::new());
+        for n in 0..CROWD {
+            held.push(link.turn(&claim(&format!("held{n}"), Class::Client)).await);
+        }
+        (link, held)
+    }
+
     /// The order in which these get the one turn that there is.
     async fn order(claims: &[(&'static str, Class)]) -> Vec<&'static str> {
-        let link = Link::new(1, None);
-        let held = link.turn(&claim("held", Class::Client)).await;
+        let (link, mut held) = full().await;
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = tokio::task::JoinSet::new();
         for &(repository, class) in claims {
@@ -244,7 +258,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         }
-        drop(held);
+        held.pop();
         tasks.join_all().await;
         order.lock().unwrap().clone()
     }
@@ -275,7 +289,7 @@ mod tests {
             });
             tokio::task::yield_now().await;
         }
-        while link.0.turns.lock().waiting.len() < 6 {
+        while link.0.turns.lock().waiting.len() < 5 {
             tokio::task::yield_now().await;
         }
         drop(first);
@@ -285,16 +299,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_repository_that_has_no_turn_gets_one_though_all_are_taken() {
+        let link = Link::new(2, None);
+        let (long, short) = (claim("long", Class::Ahead), claim("short", Class::Client));
+        let _held = [link.turn(&long).await, link.turn(&long).await];
+        let third = link.turn(&long);
+        assert!(futures_util::poll!(Box::pin(third)).is_pending());
+        let _turn = link.turn(&short).await;
+        assert!(futures_util::poll!(Box::pin(link.turn(&short))).is_pending(), "one, and no more");
+    }
+
+    #[tokio::test]
     async fn what_becomes_urgent_overtakes_and_who_leaves_holds_up_nobody() {
-        let link = Link::new(1, None);
-        let held = link.turn(&claim("held", Class::Client)).await;
+        let (link, mut held) = full().await;
         let (slow, raised) = (claim("slow", Class::Ahead), claim("raised", Class::Ahead));
         let mut leaves = Box::pin(link.turn(&slow));
         let mut waits = Box::pin(link.turn(&raised));
         assert!(futures_util::poll!(&mut leaves).is_pending());
         assert!(futures_util::poll!(&mut waits).is_pending());
         raised.raise(Class::Client);
-        drop(held);
+        held.pop();
         let turn = waits.await;
         assert!(futures_util::poll!(&mut leaves).is_pending());
         drop(leaves);

@@ -10,7 +10,8 @@ pub(super) const KEYS: &[Key<Settings>] = &[
         name: "fill.concurrent",
         slot: Slot::Count(|s| &mut s.fill.concurrent, 1..=1000),
         default: Default::Value("8"),
-        about: "How many blobs are fetched from upstreams at the same time; more wait.",
+        about: "How many blobs are fetched from upstreams at the same time; more wait. A repository of which none is being \
+                fetched does not wait for others, up to four times as many.",
     },
     Key {
         name: "fill.bandwidth",
