@@ -162,13 +162,13 @@ fn as_json(args: &Demo, new: &Image, without: Update, with: Update) -> Value {
 
 fn as_table(args: &Demo, new: &Image, without: Update, with: Update) -> String {
     let row = |name: &str, update: Update| {
-        format!("{name:<16}{:>20}{:>12.1}\n", grouped(update.traffic.total()), update.time.as_secs_f64())
+        format!("{name:<16}{:>20}{:>16.1}\n", grouped(update.traffic.total()), update.time.as_secs_f64())
     };
     let less = without.traffic.total() as f64 / with.traffic.total().max(1) as f64;
     let faster = without.time.as_secs_f64() / with.time.as_secs_f64().max(0.001);
     format!(
         "An update to {} ({}) over a link of {} with a round trip of {}, through a site:\n\n\
-         {:<16}{:>20}{:>12}\n{}{}{:<16}{:>20}{:>12}\n\n\
+         {:<16}{:>20}{:>16}\n{}{}{:<16}{:>20}{:>16}\n\n\
          The client got the same bytes both times: those whose digests the manifest names.\n",
         new.name,
         rounded(size(new)),
