@@ -221,6 +221,19 @@ def row(table, measure, ours, peer, theirs, value, bar, verdict):
           file=sys.stderr)
 
 
+def report(table, path):
+    """Prints the table, writes it to a file if one is named, and ends the program: with 1 when a bar is missed."""
+    print("| measure | deltaport | peer | peer's figure | ratio | bar | met |")
+    print("|---|---|---|---|---|---|---|")
+    for entry in table:
+        print("| {measure} | {deltaport} | {peer} | {theirs} | {ratio} | {bar} | {} |".format(
+            "yes" if entry["met"] else "NO", **entry))
+    if path:
+        with open(path, "w") as file:
+            json.dump(table, file, indent=1)
+    sys.exit(0 if all(entry["met"] for entry in table) else 1)
+
+
 def mbs(rates):
     return f"{statistics.median(rates) / 1e6:,.0f} MB/s"
 
@@ -304,15 +317,7 @@ def main():
             server.stop()
         shutil.rmtree(directory, ignore_errors=True)
 
-    print("| measure | deltaport | peer | peer's figure | ratio | bar | met |")
-    print("|---|---|---|---|---|---|---|")
-    for entry in table:
-        print("| {measure} | {deltaport} | {peer} | {theirs} | {ratio} | {bar} | {} |".format(
-            "yes" if entry["met"] else "NO", **entry))
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(table, file, indent=1)
-    sys.exit(0 if all(entry["met"] for entry in table) else 1)
+    report(table, options.json)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ import tempfile
 import threading
 import time
 
-from registry import MIB, ROOT, Server, free_port, push_image, request, row, start_docker_registry
+from registry import MIB, ROOT, Server, free_port, push_image, report, request, row, start_docker_registry
 
 ACCEPT = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json"
 PARCEL = 16 << 10
@@ -363,15 +363,7 @@ def main():
             for server in servers:
                 server.stop()
             shutil.rmtree(directory, ignore_errors=True)
-    print("| measure | deltaport | peer | peer's figure | ratio | bar | met |")
-    print("|---|---|---|---|---|---|---|")
-    for entry in table:
-        print("| {measure} | {deltaport} | {peer} | {theirs} | {ratio} | {bar} | {} |".format(
-            "yes" if entry["met"] else "NO", **entry))
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(table, file, indent=1)
-    sys.exit(0 if all(entry["met"] for entry in table) else 1)
+    report(table, options.json)
 
 
 if __name__ == "__main__":
