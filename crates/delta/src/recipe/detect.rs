@@ -1,8 +1,9 @@
 //! Which encoder wrote a deflate stream: the one that writes the same again.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 
-use super::Deflate;
+use super::{Deflate, Encode};
 use crate::content::Content;
 use crate::error::Error;
 
@@ -21,30 +22,33 @@ pub(super) fn detect(
     let mut found = Vec::new();
     for candidate in candidates {
         blob.seek(SeekFrom::Start(start))?;
-        if writes_the_same(candidate, blob, content, prefix)? {
+        let all = 0..content.len();
+        if makes(&mut *candidate.encoder(1), content, all, prefix, blob)? {
             found.push(candidate);
         }
     }
     Ok(found)
 }
 
-/// Whether `blob` goes on with what the encoder makes of the content, up to the first `prefix` bytes of that.
-fn writes_the_same(
-    deflate: Deflate,
-    blob: &mut impl Read,
+/// Whether `blob` goes on with what the encoder makes of a part of the content, or of the first `prefix` bytes of that.
+pub(super) fn makes(
+    encoder: &mut dyn Encode,
     content: &mut impl Content,
+    part: Range<u64>,
     prefix: u64,
-) -> Result<bool, Error> {
-    let mut encoder = deflate.encoder(1);
+    blob: &mut impl Read,
+) -> io::Result<bool> {
     let (mut piece, mut made, mut there) = (Vec::new(), Vec::new(), Vec::new());
-    let end = content.len().min(prefix);
-    let mut at = 0;
-    while at < end {
+    let end = part.end.min(part.start.saturating_add(prefix));
+    let mut at = part.start;
+    loop {
         piece.resize((end - at).min(PIECE as u64) as usize, 0);
         content.read_at(at, &mut piece)?;
         at += piece.len() as u64;
-        encoder.write(&piece, &mut made);
-        if at == content.len() {
+        if !piece.is_empty() {
+            encoder.write(&piece, &mut made);
+        }
+        if at == part.end {
             encoder.finish(&mut made);
         }
         there.clear();
@@ -53,6 +57,8 @@ fn writes_the_same(
             return Ok(false);
         }
         made.clear();
+        if at == end {
+            return Ok(true);
+        }
     }
-    Ok(true)
 }

@@ -7,9 +7,8 @@ use super::{Deflate, Reused, Style, Zstd};
 use crate::content::Content;
 use crate::gzip;
 use crate::outline::{Opened, Outline, Part};
+use crate::recipe::detect::makes;
 
-/// How much content is compressed at a time.
-const PIECE: usize = 64 << 10;
 /// How much of a member candidates are tried on, in bytes: a block of every encoder and a quarter of the next.
 const PREFIX: u64 = 5 << 18;
 /// How much content a member should have to tell encoders apart, in bytes.
@@ -175,29 +174,8 @@ impl<B: Read + Seek, C: Content> Blob<'_, B, C> {
         let Some(encoder) = encoder.begin(len(&content), header.as_deref()) else { return Ok(false) };
         self.blob.seek(SeekFrom::Start(place.start))?;
         let mut blob = self.blob.by_ref().take(len(&place));
-        let (mut piece, mut made, mut there) = (Vec::new(), Vec::new(), Vec::new());
-        let end = content.end.min(content.start.saturating_add(prefix));
-        let mut at = content.start;
-        loop {
-            piece.resize((end - at).min(PIECE as u64) as usize, 0);
-            self.content.read_at(at, &mut piece)?;
-            at += piece.len() as u64;
-            if !piece.is_empty() {
-                encoder.write(&piece, &mut made);
-            }
-            if at == content.end {
-                encoder.finish(&mut made);
-            }
-            there.clear();
-            blob.by_ref().take(made.len() as u64).read_to_end(&mut there)?;
-            if made != there {
-                return Ok(false);
-            }
-            made.clear();
-            if at == end {
-                return Ok(at < content.end || blob.limit() == 0);
-            }
-        }
+        let is_whole = len(&content) <= prefix;
+        Ok(makes(encoder, self.content, content, prefix, &mut blob)? && (!is_whole || blob.limit() == 0))
     }
 
     /// The outline by which a style writes the whole blob; `None` when too much would have to be carried.
