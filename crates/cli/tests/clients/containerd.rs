@@ -1,10 +1,14 @@
 //! containerd, driven by `ctr`: with plain HTTP, as a mirror of another name (`ns`), and with TLS.
 
+use std::net::SocketAddr;
+
 use deltaport_testkit::clients::{Daemon, Layout, Relay, Run, Sandbox};
 use deltaport_testkit::sample::{self, Image};
+use serde_json::Value;
 
 use crate::registry::{PASSWORD, Registry, USER, at};
 use crate::skopeo;
+use crate::through_site::{Held, Machine, NAMED, REPOSITORY};
 
 /// What would look for kernel modules, other daemons or directories of the system, and is of no use here.
 const DISABLED: [&str; 8] = [
@@ -70,6 +74,36 @@ fn ctr(sandbox: &Sandbox) -> Run<'_> {
     sandbox.run("/usr/bin/ctr").arg("--address").arg(sandbox.path("ctd.sock")).line("--namespace test")
 }
 
+/// containerd on a machine that knows the site as the place for what it calls [`NAMED`], and says so with every request.
+pub(crate) fn machine(sandbox: &Sandbox, site: SocketAddr) -> Box<dyn Machine + '_> {
+    mirror(sandbox, NAMED, site);
+    Box::new(Containerd::start(sandbox))
+}
+
+impl Machine for Containerd<'_> {
+    fn name(&self) -> String {
+        format!("{NAMED}/{REPOSITORY}")
+    }
+
+    fn pull(&self, reference: &str) -> Held {
+        let pull = self.images("pull").arg("--plain-http").args(SNAPSHOTTER);
+        pull.arg("--hosts-dir").arg(self.sandbox.path("hosts")).arg(reference).ok();
+        let manifest = self.digest(reference);
+        let text = ctr(self.sandbox).args(["content", "get", &manifest]).ok();
+        let fields: Value = serde_json::from_str(&text).expect("a manifest is JSON");
+        Held { manifest, id: fields["config"]["digest"].as_str().expect("it names one").to_owned() }
+    }
+}
+
+/// Makes the registry at `address` the mirror of `host`, which does not exist.
+fn mirror(sandbox: &Sandbox, host: &str, address: SocketAddr) {
+    let config = format!(
+        "server = \"https://registry.invalid\"\n[host.\"http://{address}\"]\n\
+         capabilities = [\"pull\", \"resolve\"]\n"
+    );
+    hosts(sandbox, host, &config);
+}
+
 /// Tells ctr, with `--hosts-dir`, how to reach the registry called `host`.
 fn hosts(sandbox: &Sandbox, host: &str, config: &str) {
     sandbox.write(&format!("hosts/{host}/hosts.toml"), config);
@@ -120,11 +154,7 @@ fn uses_it_as_a_mirror_of_another_name() {
     let relay = Relay::to(registry.address());
     let image = Image::small(61);
     skopeo::push(&sandbox, registry.address(), "library/tiny:1", &image);
-    let mirror = format!(
-        "server = \"https://registry.invalid\"\n[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n",
-        relay.address()
-    );
-    hosts(&sandbox, "docker.io", &mirror);
+    mirror(&sandbox, "docker.io", relay.address());
     let containerd = Containerd::start(&sandbox);
     let reference = "docker.io/library/tiny:1";
     containerd

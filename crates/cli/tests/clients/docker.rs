@@ -1,6 +1,6 @@
-//! docker: Debian's daemon and command line, where the daemon starts.
+//! docker: Debian's daemon and command line.
 
-use std::env;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use deltaport_testkit::clients::{Daemon, Layout, Relay, Run, Sandbox};
@@ -9,10 +9,7 @@ use serde_json::json;
 
 use crate::registry::{PASSWORD, Registry, USER, at};
 use crate::skopeo;
-
-/// dockerd may be forbidden by the machine, as in many containers. Then this variable has to say so: a test that does
-/// nothing must be asked for.
-const WITHOUT: &str = "DELTAPORT_CLIENTS_WITHOUT_DOCKERD";
+use crate::through_site::{Held, Machine, NAMED, REPOSITORY};
 
 struct Docker<'a> {
     sandbox: &'a Sandbox,
@@ -20,13 +17,8 @@ struct Docker<'a> {
 }
 
 impl<'a> Docker<'a> {
-    /// Starts a daemon of its own with the settings in `config`. None when the environment says that it cannot.
-    #[expect(clippy::print_stderr, reason = "a test that does nothing says so")]
-    fn start(sandbox: &'a Sandbox, config: &serde_json::Value) -> Option<Self> {
-        if env::var_os(WITHOUT).is_some() {
-            eprintln!("{WITHOUT} is set: nothing is tested with docker");
-            return None;
-        }
+    /// Starts a daemon of its own with the settings in `config`.
+    fn start(sandbox: &'a Sandbox, config: &serde_json::Value) -> Self {
         let path = |name: &str| sandbox.path(name).display().to_string();
         let mut config = config.clone();
         config["deprecated-key-path"] = path("docker.key").into();
@@ -41,9 +33,12 @@ impl<'a> Docker<'a> {
         let mut daemon = sandbox.start(run, "docker.log");
         let probe = docker(sandbox).arg("version");
         daemon.wait_until(|| probe.outcome().success).unwrap_or_else(|why| {
-            panic!("{why}\nWhere dockerd is not allowed to run, set {WITHOUT}=1 to do without these tests.")
+            panic!(
+                "{why}\nWhere dockerd is not allowed to run, as in many containers, \
+                 `cargo test --test clients -- --skip docker` leaves out what needs it."
+            )
         });
-        Some(Self { sandbox, _daemon: daemon })
+        Self { sandbox, _daemon: daemon }
     }
 
     fn run(&self, line: &str) -> Run<'_> {
@@ -54,11 +49,47 @@ impl<'a> Docker<'a> {
     /// manifest is known as the digest in the repository.
     #[track_caller]
     fn assert_holds(&self, reference: &str, image: &Image) {
-        let format = ["--format", "{{.Id}} {{.RepoDigests}}"];
+        assert_eq!(self.held(reference), Held::of(image));
+    }
+
+    fn held(&self, reference: &str) -> Held {
+        let format = ["--format", "{{.Id}} {{json .RepoDigests}}"];
         let held = self.run("image inspect").args(format).arg(reference).ok();
-        let (id, digests) = held.split_once(' ').expect("the format has a blank");
-        assert_eq!(id, image.config.digest.to_string());
-        assert!(digests.contains(&image.manifest.digest.to_string()), "{digests}");
+        let (id, names) = held.split_once(' ').expect("the format has a blank");
+        let names: Vec<String> = serde_json::from_str(names).expect("a list of names");
+        let mut manifests: Vec<_> = names.iter().filter_map(|name| name.split('@').nth(1)).collect();
+        manifests.dedup();
+        let [manifest] = manifests[..] else { panic!("{reference} has not one digest: {names:?}") };
+        Held { manifest: manifest.to_owned(), id: id.to_owned() }
+    }
+}
+
+/// docker on a machine that has nothing set up, and names site and upstream.
+pub(crate) fn machine(sandbox: &Sandbox, site: SocketAddr) -> Box<dyn Machine + '_> {
+    let docker = Docker::start(sandbox, &json!({}));
+    Box::new(Named { docker, name: at(site, &format!("{NAMED}/{REPOSITORY}")) })
+}
+
+/// docker on a machine that knows the site as a mirror of Docker Hub. What it calls by a plain name it asks the site for
+/// by that, without a word of whose it is.
+pub(crate) fn mirrored(sandbox: &Sandbox, site: SocketAddr) -> Box<dyn Machine + '_> {
+    let mirrors = json!({ "registry-mirrors": [format!("http://{site}")] });
+    Box::new(Named { docker: Docker::start(sandbox, &mirrors), name: REPOSITORY.to_owned() })
+}
+
+struct Named<'a> {
+    docker: Docker<'a>,
+    name: String,
+}
+
+impl Machine for Named<'_> {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn pull(&self, reference: &str) -> Held {
+        self.docker.run("pull --quiet").arg(reference).ok();
+        self.docker.held(reference)
     }
 }
 
@@ -77,7 +108,7 @@ fn pulls_and_pushes() {
     let address = registry.address();
     let image = Image::small(71);
     skopeo::push(&sandbox, address, "team/app:1", &image);
-    let Some(docker) = Docker::start(&sandbox, &json!({})) else { return };
+    let docker = Docker::start(&sandbox, &json!({}));
     let by_tag = at(address, "team/app:1");
     let by_digest = at(address, &format!("team/app@{}", image.manifest.digest));
     for reference in [&by_digest, &by_tag] {
@@ -106,7 +137,7 @@ fn pulls_one_architecture_of_an_index_through_a_mirror() {
     skopeo::copy(&sandbox, &layout.reference("both"), &target).arg("--all").ok();
 
     let mirrors = json!({ "registry-mirrors": [format!("http://{}", relay.address())] });
-    let Some(docker) = Docker::start(&sandbox, &mirrors) else { return };
+    let docker = Docker::start(&sandbox, &mirrors);
     for (image, architecture) in images.iter().zip(["amd64", "arm64"]) {
         docker.run("pull --quiet --platform").arg(format!("linux/{architecture}")).arg("multi:1").ok();
         let id = docker.run("image inspect multi:1 --format {{.Id}}").ok();
@@ -120,7 +151,7 @@ fn logs_in_over_tls() {
     let (registry, sandbox) = (Registry::locked(), Sandbox::new());
     let address = registry.address().to_string();
     // docker does not verify certificates of loopback addresses; the other clients do.
-    let Some(docker) = Docker::start(&sandbox, &json!({})) else { return };
+    let docker = Docker::start(&sandbox, &json!({}));
     let archive = sandbox.write("root.tar", sample::tar(&sample::files(73, 10, 1000)));
     let reference = at(registry.address(), "app:1");
     let id = docker.run("import").arg(archive).arg(&reference).ok();

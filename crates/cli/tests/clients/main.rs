@@ -14,4 +14,5 @@ mod ours;
 mod podman;
 mod registry;
 mod skopeo;
+mod through_site;
 mod update;

@@ -8,6 +8,7 @@ use deltaport_testkit::sample::{self, Image};
 
 use crate::registry::{PASSWORD, Registry, USER, at};
 use crate::skopeo;
+use crate::through_site::{DEFAULT, Held, Machine, REPOSITORY};
 
 /// podman with the storage `store`, which is empty at first. The driver copies files and so works on every file system.
 pub(crate) fn podman<'a>(sandbox: &'a Sandbox, store: &str) -> Run<'a> {
@@ -31,9 +32,33 @@ fn pull<'a>(sandbox: &'a Sandbox, store: &str, reference: &str) -> Run<'a> {
 /// which is what podman calls the image's ID.
 #[track_caller]
 pub(crate) fn assert_holds(sandbox: &Sandbox, store: &str, reference: &str, image: &Image) {
+    assert_eq!(held(sandbox, store, reference), Held::of(image));
+}
+
+fn held(sandbox: &Sandbox, store: &str, reference: &str) -> Held {
     let format = ["--format", "{{.Digest}} sha256:{{.Id}}"];
     let held = podman(sandbox, store).line("image inspect").args(format).arg(reference).ok();
-    assert_eq!(held, format!("{} {}", image.manifest.digest, image.config.digest));
+    let (manifest, id) = held.split_once(' ').expect("the format has a blank");
+    Held { manifest: manifest.to_owned(), id: id.to_owned() }
+}
+
+/// podman on a machine that knows the site as the mirror of a registry.
+pub(crate) fn machine(sandbox: &Sandbox, site: SocketAddr) -> Box<dyn Machine + '_> {
+    mirror(sandbox, DEFAULT, site);
+    Box::new(Podman(sandbox))
+}
+
+struct Podman<'a>(&'a Sandbox);
+
+impl Machine for Podman<'_> {
+    fn name(&self) -> String {
+        format!("{DEFAULT}/{REPOSITORY}")
+    }
+
+    fn pull(&self, reference: &str) -> Held {
+        pull(self.0, "store", reference).ok();
+        held(self.0, "store", reference)
+    }
 }
 
 /// Builds an image for `architecture` with podman, named `localhost/<name>`.

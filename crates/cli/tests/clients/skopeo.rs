@@ -9,6 +9,7 @@ use deltaport_testkit::sample::{self, Image};
 use serde_json::{Value, json};
 
 use crate::registry::{PASSWORD, Registry, USER, at};
+use crate::through_site::{Held, Machine, NAMED, REPOSITORY};
 
 /// skopeo, which trusts all signatures and speaks HTTP as well as HTTPS to all that it is told.
 pub(crate) fn skopeo(sandbox: &Sandbox) -> Run<'_> {
@@ -37,6 +38,30 @@ pub(crate) fn assert_pulls(sandbox: &Sandbox, address: SocketAddr, name: &str, t
     let path = sandbox.path(target);
     copy(sandbox, &docker(address, name), &format!("oci:{}:t", path.display())).ok();
     assert_same(&read_image(&path, "t"), image);
+}
+
+/// skopeo on a machine that names the upstream in the path.
+pub(crate) fn machine(sandbox: &Sandbox, site: SocketAddr) -> Box<dyn Machine + '_> {
+    Box::new(Skopeo { sandbox, site })
+}
+
+struct Skopeo<'a> {
+    sandbox: &'a Sandbox,
+    site: SocketAddr,
+}
+
+impl Machine for Skopeo<'_> {
+    fn name(&self) -> String {
+        at(self.site, &format!("{NAMED}/{REPOSITORY}"))
+    }
+
+    /// Into one directory, where what is there already is not fetched again.
+    fn pull(&self, reference: &str) -> Held {
+        let path = self.sandbox.path("store");
+        let target = format!("oci:{}:t", path.display());
+        copy(self.sandbox, &format!("docker://{reference}"), &target).ok();
+        Held::of(&read_image(&path, "t"))
+    }
 }
 
 fn assert_same(pulled: &Image, pushed: &Image) {
