@@ -5,8 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use deltaport_oci::Digest;
 use deltaport_trust::signatures::{
-    BundleError, CertificateError, Document, DocumentError, JsonError, LogError, MAX_PAYLOAD_LEN,
-    PayloadError, Policy, Reason, layers,
+    BundleError, Document, DocumentError, JsonError, MAX_PAYLOAD_LEN, PayloadError, Policy, Reason, layers,
 };
 use serde_json::{Value, json};
 
