@@ -2,10 +2,9 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use deltaport_oci::wire::{DELTA_SIZE, DOCKER_CONTENT_DIGEST, Query, Route};
+use deltaport_oci::wire::{DOCKER_CONTENT_DIGEST, Route};
 use deltaport_oci::{Digest, Reference, RepositoryName, media_type};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -21,10 +20,6 @@ use crate::transport::{Answer, Request, Transport};
 
 /// The largest manifest that is taken, in bytes. The specification asks registries for 4 MiB.
 pub const MAX_MANIFEST: u64 = 8 * 1024 * 1024;
-/// How many bases one request for a delta may offer; what the address of a request has room for.
-pub const MAX_OFFERED: usize = 16;
-/// How long to wait before a delta is asked for again when the upstream does not say.
-const DEFAULT_DELTA_PAUSE: Duration = Duration::from_secs(2);
 
 /// A registry that we may ask; cheap to clone, every clone shares connections and tokens.
 #[derive(Clone, Debug)]
@@ -56,22 +51,6 @@ pub struct Manifest {
     pub media_type: String,
     /// The bytes, as received.
     pub bytes: Bytes,
-}
-
-/// What an upstream has to offer in place of a whole layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LayerDelta {
-    /// A blob of the repository.
-    Ready {
-        /// Its digest.
-        digest: Digest,
-        /// Its size in bytes, if the upstream says it.
-        size: Option<u64>,
-    },
-    /// It is being made; ask again after this time.
-    Pending(Duration),
-    /// There is none.
-    None,
 }
 
 impl Upstream {
@@ -177,6 +156,11 @@ impl Upstream {
     ) -> Result<BlobBody> {
         let route = Route::Blob(repository.clone(), *digest);
         let answer = self.get(Scope::pull(repository), Method::GET, &route, blob_headers(start)).await?;
+        self.body(answer, start, limit)
+    }
+
+    /// The blob in an answer to a request for what is behind byte `start`.
+    pub(crate) fn body(&self, answer: Answer, start: u64, limit: u64) -> Result<BlobBody> {
         let part = part_of(&answer, start).map_err(|kind| self.fail(kind))?;
         let body = BlobBody {
             upstream: self.clone(),
@@ -189,52 +173,6 @@ impl Upstream {
         match part.size {
             Some(size) if size > limit => Err(body.too_large()),
             _ => Ok(body),
-        }
-    }
-
-    /// Asks for a delta to layer `to` from one of the layers `from`, the best first; at most [`MAX_OFFERED`] of them
-    /// are offered. Registries other than deltaport do not know the question, which reads as [`LayerDelta::None`].
-    pub async fn layer_delta(
-        &self,
-        repository: &RepositoryName,
-        to: &Digest,
-        from: &[Digest],
-    ) -> Result<LayerDelta> {
-        let bases: Vec<String> = from.iter().take(MAX_OFFERED).map(Digest::to_string).collect();
-        let target = to.to_string();
-        let pairs =
-            std::iter::once(("to", target.as_str())).chain(bases.iter().map(|base| ("from", base.as_str())));
-        let mut url = self.url(&Route::LayerDelta(repository.clone())).map_err(|kind| self.fail(kind))?;
-        url.set_query(Some(&Query::render(pairs)));
-        let answer = self.ask(Scope::pull(repository), Request::new(Method::GET, url.clone())).await?;
-        let (status, pause) = (answer.status(), answer.retry_after());
-        match status.as_u16() {
-            202 => {
-                answer.drain().await;
-                Ok(LayerDelta::Pending(pause.unwrap_or(DEFAULT_DELTA_PAUSE)))
-            }
-            301 | 302 | 303 | 307 | 308 => {
-                let found = answer.location(&url).and_then(|place| self.delta_blob(repository, &place));
-                let size = answer.header(DELTA_SIZE).and_then(|text| text.parse().ok());
-                answer.drain().await;
-                found.map(|digest| LayerDelta::Ready { digest, size }).map_err(|kind| self.fail(kind))
-            }
-            // Other registries answer a path that they do not know in one of these ways.
-            400 | 404 | 405 | 410 | 501 => {
-                answer.drain().await;
-                Ok(LayerDelta::None)
-            }
-            _ => Err(self.fail(answer.into_error().await)),
-        }
-    }
-
-    /// The blob that the location of a delta names. It must be one of the same repository: its digest then says what
-    /// has to come, and the way there is that of every other blob.
-    fn delta_blob(&self, repository: &RepositoryName, place: &Url) -> Result<Digest, ErrorKind> {
-        let home = place.origin() == self.home().origin();
-        match Route::parse(place.path()) {
-            Ok(Route::Blob(name, digest)) if home && name == *repository => Ok(digest),
-            _ => Err(ErrorKind::protocol("says that a delta is where it cannot be")),
         }
     }
 
@@ -386,7 +324,7 @@ fn blob_headers(start: u64) -> HeaderMap {
     headers
 }
 
-fn content_digest(answer: &Answer) -> Option<Digest> {
+pub(crate) fn content_digest(answer: &Answer) -> Option<Digest> {
     Digest::from_str(answer.header(DOCKER_CONTENT_DIGEST)?).ok()
 }
 

@@ -152,6 +152,11 @@ impl std::fmt::Debug for Progress {
 }
 
 impl Progress {
+    /// Whether all of the blob can be read.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.reader.is_some() && self.size == Some(self.readable)
+    }
+
     /// All of the blob, which is proven, is in `reader`.
     pub(crate) fn prove(&mut self, reader: store::Blob, size: u64) {
         (self.size, self.reader, self.readable) = (Some(size), Some(reader), size);

@@ -58,7 +58,9 @@ async fn answer(
     let named = route.repository().cloned();
     let namespace = query.first("ns").filter(|_| action == Action::Pull);
     let (route, namespace) = locate(peer, route, namespace, host(request))?;
-    if let (Action::Pull, Route::Blob(name, _) | Route::Manifest(name, _)) = (action, &route) {
+    if let (Action::Pull, Route::Blob(name, _) | Route::LayerDelta(name) | Route::Manifest(name, _)) =
+        (action, &route)
+    {
         exchange.pulled = Some(name.clone());
     }
     let granted = registry.authorize(&caller, action, route.repository());

@@ -169,6 +169,11 @@ impl Turn {
         let mut busy = core.busy.lock().unwrap_or_else(PoisonError::into_inner);
         busy.insert(id.to_owned()).then(|| Self { core: Arc::clone(core), id: id.to_owned() })
     }
+
+    /// Whether somebody has it.
+    pub(crate) fn is_taken(core: &Core, id: &str) -> bool {
+        core.busy.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+    }
 }
 
 impl Drop for Turn {

@@ -184,11 +184,12 @@ impl Upstreams for Hub {
 
     fn bad_delta(&self, setting: &Setting, number: usize) -> &'static str {
         self.delta(setting, number);
-        // The blobs of the image are known; any other that is fetched is the delta.
+        // It comes with the answer to the question, or as a blob that is none of the image.
         let (_, image) = setting.versions.get(number);
         let known: Vec<_> = image.blobs().map(|blob| blob.digest.to_string()).collect();
         setting.link.breaks(Fault::Corrupt, move |line| {
-            line.contains("/blobs/") && !known.iter().any(|digest| line.contains(digest.as_str()))
+            let is_known = || known.iter().any(|digest| line.contains(digest.as_str()));
+            line.contains("/_deltaport/delta/layer") || line.contains("/blobs/") && !is_known()
         });
         "damaged"
     }

@@ -180,29 +180,34 @@ async fn what_an_upstream_lets_us_ask_is_known_as_it_last_said() {
     assert_eq!(upstream.quota(), quota(0));
 }
 
+const DELTA_PATH: &str = "/v2/library/app/_deltaport/delta/layer";
+
 #[tokio::test]
-async fn deltas_are_ready_pending_or_none() {
+async fn deltas_are_named_pending_or_none() {
     let (to, from, delta) = (Digest::sha256(b"to"), Digest::sha256(b"from"), Digest::sha256(b"delta"));
-    let path = "/v2/library/app/_deltaport/delta/layer";
     let script = Script::start(vec![]).await;
     let upstream = upstream(&script);
     let ask = async |reply: Reply| {
-        script.first(Rule::on("GET", path).reply(reply));
-        upstream.layer_delta(&repository(), &to, &[from, to]).await
+        script.first(Rule::on("GET", DELTA_PATH).reply(reply));
+        upstream.layer_delta(&repository(), &to, &[from, to], 0).await
     };
     let at = |location: String| Reply::status(307).header("Location", &location);
-    let ready = |size| LayerDelta::Ready { digest: delta, size };
-    assert_eq!(ask(at(blob_path(&delta))).await.unwrap(), ready(None));
+    let named = async |reply: Reply| match ask(reply).await.unwrap() {
+        LayerDelta::Named { digest, size } => (digest, size),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(named(at(blob_path(&delta))).await, (delta, None));
     let sized = |size| at(blob_path(&delta)).header("Deltaport-Delta-Size", size);
-    assert_eq!(ask(sized("1234")).await.unwrap(), ready(Some(1234)));
-    assert_eq!(ask(sized("a lot")).await.unwrap(), ready(None));
+    assert_eq!(named(sized("1234")).await, (delta, Some(1234)));
+    assert_eq!(named(sized("a lot")).await, (delta, None));
     let absolute = format!("{}{}", script.url(), blob_path(&delta));
-    assert_eq!(ask(at(absolute)).await.unwrap(), ready(None));
-    let pending = ask(Reply::status(202).header("Retry-After", "3")).await.unwrap();
-    assert_eq!(pending, LayerDelta::Pending(Duration::from_secs(3)));
-    assert_eq!(ask(Reply::status(202)).await.unwrap(), LayerDelta::Pending(Duration::from_secs(2)));
+    assert_eq!(named(at(absolute)).await, (delta, None));
+    for (reply, seconds) in [(Reply::status(202).header("Retry-After", "3"), 3), (Reply::status(202), 2)] {
+        let pending = ask(reply).await.unwrap();
+        assert!(matches!(pending, LayerDelta::Pending(pause) if pause == Duration::from_secs(seconds)));
+    }
     for status in [404, 405, 400] {
-        assert_eq!(ask(Reply::status(status)).await.unwrap(), LayerDelta::None);
+        assert!(matches!(ask(Reply::status(status)).await.unwrap(), LayerDelta::None));
     }
     for location in ["http://other.example/v2/library/app/blobs/x", "/v2/other/blobs/x", "/"] {
         let location = location.replace("/x", &format!("/{delta}"));
@@ -211,7 +216,41 @@ async fn deltas_are_ready_pending_or_none() {
     }
     let asked = script.asked().pop().unwrap().target;
     let escape = |digest: &Digest| digest.to_string().replace(':', "%3A");
-    assert_eq!(asked, format!("{path}?to={}&from={}&from={}", escape(&to), escape(&from), escape(&to)));
+    assert_eq!(asked, format!("{DELTA_PATH}?to={}&from={}&from={}", escape(&to), escape(&from), escape(&to)));
+}
+
+#[tokio::test]
+async fn a_delta_may_be_the_answer_itself_if_it_was_asked_for_and_says_what_it_is() {
+    let (to, from, delta) = (Digest::sha256(b"to"), Digest::sha256(b"from"), layer(8, 1000));
+    let script = Script::start(vec![]).await;
+    let upstream = upstream(&script);
+    let ask = async |reply: Reply, inline| {
+        script.first(Rule::on("GET", DELTA_PATH).reply(reply));
+        upstream.layer_delta(&repository(), &to, &[from], inline).await
+    };
+    let sent = || {
+        let digest = delta.digest.to_string();
+        Reply::status(200).header("Docker-Content-Digest", &digest).body(delta.bytes.clone())
+    };
+    let typed = |reply: Reply| reply.header("Content-Type", media_type::LAYER_DELTA);
+    let LayerDelta::Sent { digest, mut body } = ask(typed(sent()), 1000).await.unwrap() else {
+        panic!("it was sent")
+    };
+    assert_eq!((digest, body.start(), body.size()), (delta.digest, 0, Some(1000)));
+    let mut received = Vec::new();
+    while let Some(chunk) = body.chunk().await.unwrap() {
+        received.extend_from_slice(&chunk);
+    }
+    assert_eq!(received, delta.bytes);
+    assert!(script.asked().pop().unwrap().target.ends_with("&inline=1000"));
+
+    let too_large = ask(typed(sent()), 999).await.unwrap_err();
+    assert_eq!(*too_large.kind(), ErrorKind::Limit { what: "the blob", limit: 999 });
+    let nameless = Reply::status(200).body(delta.bytes.clone());
+    for (reply, inline) in [(typed(sent()), 0), (sent(), 1000), (typed(nameless), 1000)] {
+        let refused = ask(reply, inline).await.unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::Protocol(_)), "{refused}");
+    }
 }
 
 #[test]

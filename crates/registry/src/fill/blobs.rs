@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Failure;
+use super::arrival::Arrival;
 use super::link::{Claim, Class};
 use super::transfer::Transfer;
 use crate::flight::Flight;
@@ -28,6 +29,9 @@ const HOLD_BACK: u64 = 64 << 10;
 /// How long an upstream may take to answer before what has been kept of an earlier transfer is served. It is asked first:
 /// when it says that it has nothing (any more), clients are told, and can ask elsewhere.
 const HEAD_START: Duration = Duration::from_secs(1);
+
+/// What those have who wait for a blob that is being fetched: how it goes, and its claim to the link.
+pub(super) type Following = (watch::Receiver<Progress>, Claim);
 
 impl Registry {
     /// Fetches a blob that is missing here, so that it can be read while it arrives; `None` when no upstream is
@@ -133,7 +137,7 @@ pub(super) struct Fill {
 impl Fill {
     /// `duty` is what keeps others from fetching it too. It ends before they are told of the end, so that whoever asks
     /// again is not told of the same failure.
-    async fn run<D>(self, duty: D) {
+    pub(super) async fn run<D>(self, duty: D) {
         let (host, metrics) = (self.source.remote.client.host(), self.registry.metrics());
         let end = self.fetch().await;
         drop(duty);
@@ -173,7 +177,7 @@ impl Fill {
             Some(size) => Box::pin(self.soonest(size, &mut delta, &mut whole)).await,
             None => self.whole(size, &mut whole).await,
         };
-        for left in [whole, delta].into_iter().flatten() {
+        if let Some(left) = whole {
             match fetched {
                 Ok(()) => {
                     if let Err(error) = left.discard().await {
@@ -182,6 +186,9 @@ impl Fill {
                 }
                 Err(_) => left.close().await,
             }
+        }
+        if let Some(left) = delta {
+            if fetched.is_ok() { left.settle().await } else { left.close().await }
         }
         fetched
     }
@@ -213,7 +220,7 @@ impl Fill {
     async fn soonest(
         &self,
         size: u64,
-        delta: &mut Option<Partial>,
+        delta: &mut Option<Arrival>,
         whole: &mut Option<Partial>,
     ) -> Result<(), Failure> {
         let missing = size.saturating_sub(whole.as_ref().map_or(0, Partial::length));
@@ -286,18 +293,28 @@ impl Fill {
         if at > 0 && (at >= limit || partial.is_whole().await.map_err(|error| (true, error.into()))?) {
             return Ok(true);
         }
-        let (arrived, reader) = (partial.progress(), partial.reader());
-        let mut transfer = Transfer::new(self, &self.digest, at, limit);
+        let mut transfer = Transfer::new(self, at, limit);
         transfer.size = size;
         transfer.patience = options.fill.patience;
         transfer.committed = self.progress.borrow().size.is_some();
+        let fetched = self.receive(&mut transfer, partial).await;
+        fetched.map(|()| transfer.is_pieced()).map_err(|failure| (transfer.is_pieced(), failure))
+    }
+
+    /// Runs a transfer of the blob to its end, and lets others read along.
+    pub(super) async fn receive(
+        &self,
+        transfer: &mut Transfer<'_>,
+        partial: &mut Partial,
+    ) -> Result<(), Failure> {
+        let (arrived, reader) = (partial.progress(), partial.reader());
+        let kept = transfer.size.filter(|_| partial.length() > 0);
         let begun = |size| self.show(size, &reader);
-        let fetched = tokio::select! {
+        tokio::select! {
             fetched = transfer.run(partial, begun) => fetched,
             never = self.follow_arriving(arrived) => match never {},
-            never = self.show_what_is_kept(size.filter(|_| at > 0), &reader) => match never {},
-        };
-        fetched.map(|()| transfer.is_pieced()).map_err(|failure| (transfer.is_pieced(), failure))
+            never = self.show_what_is_kept(kept, &reader) => match never {},
+        }
     }
 
     /// Proves what has arrived and makes it the blob. Wrong bytes are gone then.

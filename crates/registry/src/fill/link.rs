@@ -46,6 +46,11 @@ impl Claim {
         self.class.fetch_min(class as u8, Ordering::Relaxed);
     }
 
+    /// Makes it at least as urgent as `other` is now.
+    pub(crate) fn follow(&self, other: &Self) {
+        self.class.fetch_min(other.rank(), Ordering::Relaxed);
+    }
+
     fn rank(&self) -> u8 {
         self.class.load(Ordering::Relaxed)
     }

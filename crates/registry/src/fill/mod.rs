@@ -2,13 +2,15 @@
 //!
 //! Content that is here by digest never needs the upstream. A tag does, since it may have moved; how often, and what is
 //! served when the upstream does not answer, is said by [`tags`]. A blob is fetched once however many wait for it ([`blobs`]), as a delta
-//! if there is one ([`delta`]; [`published`]) and it is sooner ([`speed`]), else whole ([`transfer`]). All transfers share
+//! if there is one ([`delta`], [`published`], [`arrival`], [`apply`]) and it is sooner ([`speed`]), else whole ([`transfer`]). All transfers share
 //! one link ([`link`]), and those of an image begin when its manifest is asked for ([`ahead`]).
 //!
 //! An upstream decides what a repository holds: bytes that are here because another repository has them are served
 //! only after the upstream has said that it has them too.
 
 mod ahead;
+mod apply;
+mod arrival;
 mod blobs;
 mod delta;
 mod link;
@@ -30,11 +32,11 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::flight::SingleFlight;
 use crate::memory::Memory;
-use crate::pull::Progress;
 use crate::upstream::{Ask, Sated, Source};
 use crate::{Error, Options};
 
-use link::{Claim, Link};
+use blobs::Following;
+use link::Link;
 use manifests::Looked;
 use published::Publications;
 use tags::{Absence, Answers};
@@ -52,7 +54,7 @@ const OVER_QUOTA_RETRY: Duration = Duration::from_secs(60);
 /// What is being fetched.
 #[derive(Debug)]
 pub(crate) struct Fills {
-    blobs: SingleFlight<(RepositoryName, Digest), (watch::Receiver<Progress>, Claim)>,
+    blobs: SingleFlight<(RepositoryName, Digest), Following>,
     manifests: SingleFlight<(RepositoryName, Reference), watch::Receiver<Looked>>,
     /// What upstreams have said about what there is.
     answers: Answers,

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use deltaport_client as client;
 use deltaport_client::ErrorKind;
-use deltaport_oci::Digest;
 use deltaport_store::Partial;
 
 use super::Failure;
 use super::blobs::Fill;
+use super::link::Turn;
 use crate::upstream::{Ask, Source};
 
 /// The most that is waited after the first failure in a row; each further one doubles it.
@@ -20,7 +20,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A blob on its way into a partial.
 pub(super) struct Transfer<'a> {
     fill: &'a Fill,
-    pub(super) digest: &'a Digest,
     /// How many bytes the blob has, if that is known; the upstream must say the same.
     pub(super) size: Option<u64>,
     /// The most bytes to take.
@@ -30,6 +29,8 @@ pub(super) struct Transfer<'a> {
     /// Whether it is worth trying again before the first byte has come: somebody is waiting already who cannot be
     /// sent elsewhere any more.
     pub(super) committed: bool,
+    /// An answer that has begun already, and the turn in which it comes.
+    pub(super) under_way: Option<(client::BlobBody, Turn)>,
     /// How many bytes there are.
     at: u64,
     /// Whether anything was asked for behind them.
@@ -41,15 +42,15 @@ pub(super) struct Transfer<'a> {
 }
 
 impl<'a> Transfer<'a> {
-    /// A transfer for `fill` of the blob `digest`, which goes on behind the first `at` bytes, of at most `limit`.
-    pub(super) fn new(fill: &'a Fill, digest: &'a Digest, at: u64, limit: u64) -> Self {
+    /// A transfer of the blob of `fill`, which goes on behind the first `at` bytes, of at most `limit`.
+    pub(super) fn new(fill: &'a Fill, at: u64, limit: u64) -> Self {
         Self {
             fill,
-            digest,
             size: None,
             limit,
             patience: Duration::ZERO,
             committed: false,
+            under_way: None,
             at,
             pieced: at > 0,
             asked_from: at,
@@ -82,7 +83,7 @@ impl<'a> Transfer<'a> {
                 Ok(()) => return Ok(()),
                 Err(Failure::Upstream(error)) if self.may_retry(&error) => error,
                 Err(Failure::Upstream(error)) if self.may_ask_for_all(&error) => {
-                    tracing::warn!(digest = %self.digest, at = self.at, %error, "a blob is asked for from its beginning");
+                    tracing::warn!(digest = %self.fill.digest, at = self.at, %error, "a blob is asked for from its beginning");
                     self.all = true;
                     continue;
                 }
@@ -97,7 +98,7 @@ impl<'a> Transfer<'a> {
                 return Err(error.into());
             }
             failures += 1;
-            tracing::info!(digest = %self.digest, at = self.at, %error, ?pause, "a transfer broke off and goes on");
+            tracing::info!(digest = %self.fill.digest, at = self.at, %error, ?pause, "a transfer broke off and goes on");
             tokio::time::sleep(pause).await;
         }
     }
@@ -115,8 +116,16 @@ impl<'a> Transfer<'a> {
     async fn attempt(&mut self, partial: &mut Partial, begun: &mut impl FnMut(u64)) -> Result<(), Failure> {
         let link = &self.fill.registry.0.fills.link;
         // While it waits to try again, a transfer leaves its turn to others.
-        let _turn = link.turn(&self.fill.claim).await;
-        let mut body = self.ask().await?;
+        let (mut body, _turn) = match self.under_way.take() {
+            Some(begun) => {
+                self.asked_from = 0;
+                begun
+            }
+            None => {
+                let turn = link.turn(&self.fill.claim).await;
+                (self.ask().await?, turn)
+            }
+        };
         let speed = self.fill.source.remote.speed.begin();
         self.size = match (self.size, body.size()) {
             (Some(expected), Some(actual)) if expected != actual => {
@@ -164,7 +173,7 @@ impl<'a> Transfer<'a> {
         }
         // Everything is asked for once: it may do parts after all, and if it does not, that costs a question.
         self.asked_from = if std::mem::take(&mut self.all) { 0 } else { self.at };
-        let asked = remote.client.blob(repository, self.digest, self.asked_from, self.limit).await;
+        let asked = remote.client.blob(repository, &self.fill.digest, self.asked_from, self.limit).await;
         remote.note(Ask::Blob, &asked);
         Ok(asked?)
     }

@@ -3,12 +3,13 @@
 use std::io::Cursor;
 use std::time::Duration;
 
+use deltaport_oci::media_type;
 use deltaport_testkit::sample::{self, Content, Image};
 use deltaport_testkit::upstream::{Gate, Reply, Rule, Upstream as Script};
 
 use crate::site::*;
 
-const ASK: &str = "/v2/app/_deltaport/delta/layer";
+pub(crate) const ASK: &str = "/v2/app/_deltaport/delta/layer";
 
 /// A layer, its next version, and the delta between them.
 pub(crate) struct Update {
@@ -36,8 +37,22 @@ impl Update {
         &self.new.layers[0]
     }
 
+    /// The question for the delta by somebody who wants it with the answer.
+    pub(crate) fn question(&self) -> String {
+        let escape = |content: &Content| content.digest.to_string().replace(':', "%3A");
+        let (to, from) = (escape(self.layer()), escape(&self.old.layers[0]));
+        // As many bytes as would spare something.
+        format!("{ASK}?to={to}&from={from}&inline={}", self.layer().bytes.len() - 1)
+    }
+
+    /// The delta as the answer to that.
+    pub(crate) fn sent(&self) -> Reply {
+        Reply::content(&Content { media_type: media_type::LAYER_DELTA.to_owned(), ..self.delta.clone() })
+            .whole()
+    }
+
     /// The upstream: the manifests of both, the old layer, and the answers to the question for a delta.
-    async fn upstream(&self, rules: impl IntoIterator<Item = Rule>) -> Script {
+    pub(crate) async fn upstream(&self, rules: impl IntoIterator<Item = Rule>) -> Script {
         let mut all: Vec<_> = rules.into_iter().collect();
         all.push(Rule::hub());
         all.extend(manifest_rules(&self.old, "one"));
@@ -49,7 +64,7 @@ impl Update {
     }
 
     /// A site that holds the old image and has been asked for the manifest of the new one.
-    async fn site(&self, script: &Script, setup: Setup) -> Site {
+    pub(crate) async fn site(&self, script: &Script, setup: Setup) -> Site {
         let site = Site::with(script, setup).await;
         site.pull_manifest("one").await;
         site.gets(&self.old.layers[0]).await;
@@ -59,7 +74,7 @@ impl Update {
 }
 
 /// How many layers were fetched whole after all, besides the old one, for which there was no base.
-fn fallbacks(site: &Site) -> u64 {
+pub(crate) fn fallbacks(site: &Site) -> u64 {
     site.counted("upstream_delta_fallbacks") - 1
 }
 

@@ -8,6 +8,7 @@ mod disk;
 mod liar;
 mod readers;
 mod resume;
+mod sent;
 mod simulation;
 mod site;
 mod sooner;

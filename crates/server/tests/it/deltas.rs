@@ -36,6 +36,37 @@ async fn a_delta_is_a_blob_of_the_repository_and_its_size_is_told_with_its_place
     assert_eq!(found.header("deltaport-delta-size"), Some(delta.body.len().to_string().as_str()));
     assert!(delta.body.len() < new.bytes.len() / 2);
 
+    let place = found.header("location").expect("a place");
+    for (most, sent) in
+        [(delta.body.len(), true), (usize::MAX, true), (delta.body.len() - 1, false), (0, false)]
+    {
+        let answer = running.send(Request::get(&format!("{target}&inline={most}"))).await;
+        let digest = answer.header("docker-content-digest").expect("the delta's digest");
+        assert!(place.ends_with(digest));
+        if !sent {
+            assert_eq!((answer.status, answer.header("location"), answer.body.len()), (307, Some(place), 0));
+            continue;
+        }
+        assert_eq!((answer.status, &answer.body), (200, &delta.body), "{most}");
+        for (name, value) in [
+            ("content-type", "application/vnd.deltaport.layer-delta.v1"),
+            ("content-location", place),
+            ("etag", &format!("\"{digest}\"")),
+            ("deltaport-delta-size", &delta.body.len().to_string()),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{name}");
+        }
+        // Who was cut off goes on with the blob.
+        let rest =
+            Request::get(place).header("Range", "bytes=100-").header("If-Range", format!("\"{digest}\""));
+        let rest = running.send(rest).await;
+        assert_eq!((rest.status, &rest.body[..]), (206, &delta.body[100..]));
+    }
+    for wrong in ["", "-1", "many"] {
+        let refused = running.send(Request::get(&format!("{target}&inline={wrong}"))).await;
+        assert_eq!(refused.status, 400, "{wrong}");
+    }
+
     let none = ask(&running, &format!("/v2/app/_deltaport/delta/layer?to={}", new.digest)).await;
     assert_eq!((none.status, none.header("deltaport-delta-size")), (404, None));
 }

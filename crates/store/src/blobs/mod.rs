@@ -75,6 +75,12 @@ impl Blobs {
         partial::forget(&self.core, repository, digest).await
     }
 
+    /// Whether something is kept of a transfer for `repository` that nobody works on now. Where very much is kept for
+    /// whomever, it counts as if there were.
+    pub async fn keeps_partials(&self, repository: &RepositoryName) -> Result<bool> {
+        partial::is_kept(&self.core, repository).await
+    }
+
     /// A source of scratch files beside the staged bytes. They have no names, and are gone when they are closed.
     pub fn scratch(&self) -> Scratch {
         Scratch { directory: self.core.layout.staging() }

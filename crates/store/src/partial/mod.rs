@@ -33,6 +33,9 @@ use crate::{disk, faults};
 use keeper::{Keeper, Keeping};
 use record::Record;
 
+/// How many records are read to find out whether one is about a repository.
+const MAX_LOOKED_AT: usize = 256;
+
 /// The beginning of a blob, on which bytes are put until it is whole: written and hashed on a blocking thread behind a
 /// bounded queue of 4 MiB.
 ///
@@ -253,6 +256,31 @@ pub(crate) async fn forget(core: &Arc<Core>, repository: &RepositoryName, digest
         disk::remove_if_there(&removing.layout.partial(&key))?;
         drop(turn);
         Ok(())
+    })
+    .await
+}
+
+/// Whether there is the record of a partial for `repository` that nobody works on, as far as that can be told by reading
+/// [`MAX_LOOKED_AT`] records.
+pub(crate) async fn is_kept(core: &Arc<Core>, repository: &RepositoryName) -> Result<bool> {
+    let (looking, repository) = (Arc::clone(core), repository.clone());
+    core.blocking(move || {
+        let mut read = 0;
+        for path in files(looking.layout.partials())? {
+            let Some(key) = Layout::key_of(&path).filter(|key| path == looking.layout.partial_record(key))
+            else {
+                continue;
+            };
+            if Turn::is_taken(&looking, key) {
+                continue;
+            }
+            read += 1;
+            let record = Record::read(&looking.layout, key)?;
+            if read > MAX_LOOKED_AT || record.is_some_and(|record| record.repository == repository) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     })
     .await
 }

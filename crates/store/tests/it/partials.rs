@@ -492,3 +492,21 @@ async fn what_nobody_goes_on_with_expires() {
     keeping.close().await;
     assert_eq!(open_partial(&store, &held).await.length(), 500, "somebody was at it");
 }
+
+#[tokio::test]
+async fn what_is_kept_for_a_repository_is_known_unless_somebody_works_on_it() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path()).await;
+    let content = Bytes::from(vec![7; 1000]);
+    let digest = Digest::sha256(&content);
+    let keeps = async |name: &str| store.blobs().keeps_partials(&repository(name)).await.unwrap();
+    assert!(!keeps("app").await);
+    let mut partial = open_partial(&store, &digest).await;
+    write_up_to(&mut partial, &content, 500).await;
+    partial.close().await;
+    assert_eq!((keeps("app").await, keeps("other").await), (true, false));
+    let partial = open_partial(&store, &digest).await;
+    assert!(!keeps("app").await, "somebody is at it");
+    partial.discard().await.unwrap();
+    assert!(!keeps("app").await);
+}

@@ -159,7 +159,12 @@ impl Connection {
                 return Ok(());
             }
             self.shared.sent.fetch_add(length as u64, Ordering::SeqCst);
-            match request_line(bytes).and_then(|line| self.shared.note(line)) {
+            let line = request_line(bytes);
+            if line.is_some() {
+                // The answer before had no body.
+                self.corrupt.store(false, Ordering::SeqCst);
+            }
+            match line.and_then(|line| self.shared.note(line)) {
                 Some(Fault::Refuse) => {
                     self.shared.received.fetch_add(REFUSAL.len() as u64, Ordering::SeqCst);
                     (&self.client).write_all(REFUSAL)?;
