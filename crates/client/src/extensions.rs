@@ -3,13 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-use deltaport_oci::wire::Route;
-use http::{HeaderMap, Method};
+use deltaport_oci::delta_artifact::LayerDelta;
+use deltaport_oci::wire::{Query, Route};
+use deltaport_oci::{Digest, RepositoryName};
+use http::Method;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use crate::auth::Scope;
 use crate::error::{ErrorKind, Result};
+use crate::transport::Request;
 use crate::upstream::Upstream;
 
 /// The largest answer, in bytes.
@@ -43,6 +46,18 @@ struct Extension {
     endpoints: Vec<String>,
 }
 
+#[derive(Deserialize)]
+struct Made {
+    deltas: Vec<MadeDelta>,
+}
+
+#[derive(Deserialize)]
+struct MadeDelta {
+    base: Digest,
+    digest: Digest,
+    size: u64,
+}
+
 impl Upstream {
     /// Asks what the upstream offers, or remembers it from the last time: for an hour, for ten minutes if that was
     /// nothing. A registry that does not know the question, or has no answer for us, offers nothing.
@@ -62,9 +77,48 @@ impl Upstream {
         Ok(found)
     }
 
+    /// Asks a hub which deltas to the layer `to` it has made, from whichever layers. Other registries, and hubs that do
+    /// not know the question, have none.
+    pub async fn layer_deltas(&self, repository: &RepositoryName, to: &Digest) -> Result<Vec<LayerDelta>> {
+        if !self.discover().await?.layer_deltas {
+            return Ok(Vec::new());
+        }
+        let mut url = self.url(&Route::LayerDelta(repository.clone())).map_err(|kind| self.fail(kind))?;
+        url.set_query(Some(&Query::render([("to", to.to_string().as_str())])));
+        let mut answer = self.ask(Scope::pull(repository), Request::new(Method::GET, url)).await?;
+        match answer.status().as_u16() {
+            200 => {}
+            404 => {
+                answer.drain().await;
+                return Ok(Vec::new());
+            }
+            _ => return Err(self.fail(answer.into_error().await)),
+        }
+        let bytes = answer.read("the list of deltas", MAX_ANSWER).await.map_err(|kind| self.fail(kind))?;
+        let made: Made = serde_json::from_slice(&bytes)
+            .map_err(|_| self.fail(ErrorKind::protocol("sends a broken list of deltas")))?;
+        let delta = |made: MadeDelta| LayerDelta {
+            base: made.base,
+            target: *to,
+            delta: made.digest,
+            size: made.size,
+        };
+        Ok(made.deltas.into_iter().map(delta).collect())
+    }
+
     async fn ask_for_extensions(&self) -> Result<Extensions> {
-        let route = Route::Extensions;
-        let mut answer = self.get(Scope::REGISTRY, Method::GET, &route, HeaderMap::new()).await?;
+        let url = self.url(&Route::Extensions).map_err(|kind| self.fail(kind))?;
+        let question = Request { follow: true, ..Request::new(Method::GET, url) };
+        let mut answer = self.ask(Scope::REGISTRY, question).await?;
+        match answer.status().as_u16() {
+            200 => {}
+            // Not down, although the status is of that kind: it does not know the question.
+            501 => {
+                answer.drain().await;
+                return Ok(Extensions::default());
+            }
+            _ => return Err(self.fail(answer.into_error().await)),
+        }
         let bytes =
             answer.read("the list of extensions", MAX_ANSWER).await.map_err(|kind| self.fail(kind))?;
         let list: List = serde_json::from_slice(&bytes)

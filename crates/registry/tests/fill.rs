@@ -385,6 +385,7 @@ async fn an_upstream_is_not_asked_for_a_delta_without_a_pause() {
         Rule::on("GET", "/v2/app/_deltaport/delta/layer")
             .reply(Reply::status(202).header("Retry-After", "0")),
     );
+    rules.push(Rule::hub());
     let script = Script::start(rules).await;
     let site = Site::new(&script).await;
     for (tag, image) in [("one", &old), ("two", &new)] {
@@ -461,6 +462,7 @@ async fn bad_deltas_end_in_the_whole_layer_in_the_same_request() {
     let mut rules = manifest_rules(&old, "one");
     rules.extend(manifest_rules(&new, "two"));
     rules.extend(old.blobs().chain(new.blobs()).map(|blob| blob_rule(blob).reply(Reply::content(blob))));
+    rules.push(Rule::hub());
     let script = Script::start(rules).await;
     let location = format!("/v2/app/blobs/{}", delta.digest);
     let found = || Reply::status(307).header("Location", &location);

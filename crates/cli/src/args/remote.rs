@@ -47,11 +47,11 @@ pub(crate) struct DeltaPush {
     pub(crate) json: bool,
 }
 
-/// Show which deltas to an image are published beside it
+/// Show which deltas there are to the layers of an image
 ///
-/// For every platform of the image, what its registry lists as deltas to its layers:
-/// from which layer, which blob, and how large. A deltaport hub makes deltas by
-/// itself; those it does not list.
+/// For every platform of the image and each of its layers, the deltas that are
+/// published beside the image, and those that its registry, if it is a deltaport
+/// hub, has made by itself: from which layer, which blob, and how large.
 ///
 ///   deltaport delta list r.example/app:1.1
 ///
@@ -64,7 +64,7 @@ pub(crate) struct DeltaList {
     pub(crate) image: ImageName,
     #[command(flatten)]
     pub(crate) access: Access,
-    /// Write JSON: {"images": [{"digest": ..., "platform": ..., "deltas": [{"target": ..., "base": ..., ...}]}]}
+    /// Write JSON: {"images": [{"digest": ..., "platform": ..., "layers": [{"digest": ..., "deltas": [{"base": ..., ...}]}]}]}
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -1,6 +1,7 @@
 //! Lists of referrers, in pages and under tags, and what an upstream says that it can do.
 
 use deltaport_client::{ErrorKind, Extensions, MAX_REFERRERS, Upstream};
+use deltaport_oci::delta_artifact::LayerDelta;
 use deltaport_oci::{Descriptor, Digest, media_type};
 use deltaport_testkit::sample::Content;
 use deltaport_testkit::upstream::{Reply, Rule, Upstream as Script};
@@ -166,6 +167,7 @@ async fn what_an_upstream_offers_is_asked_once() {
     for reply in [
         Reply::status(404),
         Reply::status(401),
+        Reply::status(501),
         Reply::status(200).body("<html>"),
         Reply::status(200).body(r#"{"extensions":[]}"#),
         Reply::status(200).body(vec![b' '; 1 << 20]),
@@ -182,4 +184,34 @@ async fn what_an_upstream_offers_is_asked_once() {
     assert!(matches!(client.discover().await.unwrap_err().kind(), ErrorKind::Unavailable { .. }));
     assert!(client.discover().await.is_err());
     assert_eq!(down.asked().len(), 2, "that nothing was said is not remembered");
+}
+
+#[tokio::test]
+async fn a_hub_is_asked_which_deltas_it_has_made() {
+    let (to, base, delta) = (Digest::sha256(b"to"), Digest::sha256(b"base"), Digest::sha256(b"delta"));
+    let path = "/v2/library/app/_deltaport/delta/layer";
+    let hub = Script::start(vec![Rule::hub()]).await;
+    let client = upstream(&hub);
+    let ask = async |reply: Reply| {
+        hub.first(Rule::on("GET", path).reply(reply));
+        client.layer_deltas(&repository(), &to).await
+    };
+    let list = format!(r#"{{"deltas":[{{"base":"{base}","digest":"{delta}","size":7,"new":1}}]}}"#);
+    let made = LayerDelta { base, target: to, delta, size: 7 };
+    assert_eq!(ask(Reply::status(200).body(list)).await.unwrap(), [made]);
+    assert_eq!(hub.lines().last().unwrap(), &format!("GET {path}?to={}", to.to_string().replace(':', "%3A")));
+    assert_eq!(ask(Reply::status(404)).await.unwrap(), []);
+    for (reply, expected) in [
+        (Reply::status(503), "unavailable"),
+        (Reply::status(202), "202"),
+        (Reply::status(200).body("<html>"), "broken list"),
+        (Reply::status(200).body(vec![b' '; 1 << 20]), "larger than"),
+    ] {
+        let error = ask(reply).await.unwrap_err();
+        assert!(error.to_string().contains(expected), "{expected}: {error}");
+    }
+    // Others are not asked what they cannot know.
+    let other = Script::start(vec![Rule::no_hub()]).await;
+    assert_eq!(upstream(&other).layer_deltas(&repository(), &to).await.unwrap(), []);
+    assert_eq!(other.asked().len(), 1);
 }

@@ -8,6 +8,7 @@ mod moved;
 
 use std::time::Duration;
 
+use deltaport_oci::delta_artifact::LayerDelta as Made;
 use deltaport_oci::{Digest, RepositoryName};
 use deltaport_store::LayerDelta;
 
@@ -76,6 +77,21 @@ impl Registry {
         }
         let coming = self.make_now(repository, &base, to).await?;
         Ok(if coming { DeltaAnswer::Pending(ASK_AGAIN) } else { DeltaAnswer::None })
+    }
+
+    /// The deltas to the layer `to` of `repository` that have been made. None is made because somebody looks.
+    pub async fn layer_deltas(&self, repository: &RepositoryName, to: &Digest) -> Result<Vec<Made>> {
+        let names = self.store().names();
+        let mut made = Vec::new();
+        if self.layer(repository, to).await?.is_none() {
+            return Ok(made);
+        }
+        for (base, delta) in names.layer_deltas(repository, to, MAX_KEPT).await? {
+            if let Some(size) = names.blob(repository, &delta).await? {
+                made.push(Made { base, target: *to, delta, size });
+            }
+        }
+        Ok(made)
     }
 
     /// Offers a delta that is here. One that has been collected in the meantime is none.

@@ -129,6 +129,7 @@ async fn a_delta_is_asked_for_where_the_link_is_slow_unless_it_must_not_be() {
     let (old, new) = (Image::of("amd64", vec![old]), Image::of("amd64", vec![new]));
     let mut rules = manifest_rules(&old, "one");
     rules.extend(manifest_rules(&new, "two"));
+    rules.push(Rule::hub());
     // A megabyte a second, or less.
     let slow = |content: &Content| Reply::content(content).slowly(Duration::from_millis(10));
     rules.extend([&old, &new].map(|image| blob_rule(&image.layers[0]).reply(slow(&image.layers[0]))));

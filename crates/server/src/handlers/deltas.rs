@@ -1,10 +1,12 @@
 //! Layer deltas, deltaport's own extension of the protocol.
 
+use deltaport_oci::delta_artifact::LayerDelta;
 use deltaport_oci::wire::{ByteRange, INLINE, Query, Route};
 use deltaport_oci::{Digest, RepositoryName, media_type};
 use deltaport_registry::vend::DeltaAnswer;
 use http::StatusCode;
 use http::header::{CONTENT_LOCATION, RETRY_AFTER};
+use serde_json::json;
 
 use crate::body::Content;
 use crate::error::Failure;
@@ -17,7 +19,7 @@ const MAX_BASES: usize = 64;
 
 /// GET: a delta to the layer `to` from one of the layers `from`. It is a blob of the repository, so the answer is where
 /// that is and how large (307), when to ask again (202), or that there is none (404). One of at most `inline` bytes is
-/// the answer itself (200).
+/// the answer itself (200). Who names no layer is told which deltas there are (200).
 pub(crate) async fn layer(asked: Asked<'_>, name: RepositoryName) -> Result<Answer, Failure> {
     let to = asked.query.first("to").ok_or(Failure::Query("the wanted layer is missing: add ?to="))?;
     let to: Digest = to.parse()?;
@@ -25,6 +27,9 @@ pub(crate) async fn layer(asked: Asked<'_>, name: RepositoryName) -> Result<Answ
         asked.query.all("from").take(MAX_BASES).map(str::parse).collect::<Result<_, _>>()?;
     let inline = asked.query.first(INLINE).map(str::parse::<u64>).transpose();
     let inline = inline.map_err(|_| Failure::Query("inline is no number of bytes"))?;
+    if from.is_empty() {
+        return list(&asked, &name, to).await;
+    }
     match asked.registry().layer_delta(&name, &to, &from).await? {
         DeltaAnswer::Ready { delta, size } if inline.is_some_and(|most| size <= most) => {
             send(&asked, &name, delta).await
@@ -54,6 +59,17 @@ async fn send(asked: &Asked<'_>, name: &RepositoryName, delta: Digest) -> Result
             media_type::LAYER_DELTA,
             Content::Stream(blob.read(ByteRange { start: 0, end: size }), size),
         ))
+}
+
+/// The deltas to a layer that there are, from whichever layers.
+async fn list(asked: &Asked<'_>, name: &RepositoryName, to: Digest) -> Result<Answer, Failure> {
+    let made = asked.registry().layer_deltas(name, &to).await?;
+    if made.is_empty() {
+        return Err(deltaport_registry::Error::BlobUnknown(to).into());
+    }
+    let delta = |made: &LayerDelta| json!({ "base": made.base, "digest": made.delta, "size": made.size });
+    let deltas: Vec<_> = made.iter().map(delta).collect();
+    Ok(Answer::new(StatusCode::OK).json("application/json", &json!({ "deltas": deltas })))
 }
 
 /// Where the delta is, in the words of the request.

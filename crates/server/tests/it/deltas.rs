@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use deltaport_testkit::http::{Request, Response};
-use deltaport_testkit::sample::{self, Image};
+use deltaport_testkit::sample::{self, Content, Image};
+use serde_json::json;
 
 use crate::harness::{Running, Setup, push_image};
 
@@ -67,6 +68,14 @@ async fn a_delta_is_a_blob_of_the_repository_and_its_size_is_told_with_its_place
         assert_eq!(refused.status, 400, "{wrong}");
     }
 
-    let none = ask(&running, &format!("/v2/app/_deltaport/delta/layer?to={}", new.digest)).await;
+    // Who has nothing to offer is told what there is.
+    let list = async |layer: &Content| {
+        running.send(Request::get(&format!("/v2/app/_deltaport/delta/layer?to={}", layer.digest))).await
+    };
+    let made = list(&new).await;
+    let digest = found.header("docker-content-digest").expect("its digest").to_owned();
+    let expected = json!({ "base": old.digest, "digest": digest, "size": delta.body.len() });
+    assert_eq!((made.status, made.json()), (200, json!({ "deltas": [expected] })));
+    let none = list(&old).await;
     assert_eq!((none.status, none.header("deltaport-delta-size")), (404, None));
 }

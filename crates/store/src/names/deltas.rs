@@ -38,6 +38,26 @@ pub(crate) fn kept(connection: &Connection, repository: &RepositoryName, target:
     Ok(usize::try_from(kept).unwrap_or(usize::MAX))
 }
 
+/// The deltas to a layer that are kept: base, and digest of the delta. Oldest first.
+pub(crate) fn to(
+    connection: &Connection,
+    repository: &RepositoryName,
+    target: &Digest,
+    limit: usize,
+) -> Result<Vec<(Digest, Digest)>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT base, digest FROM layer_delta
+         WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND target = ?2
+             AND digest IS NOT NULL
+         ORDER BY made, base LIMIT ?3",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![repository.as_str(), target.to_string(), limit], |row| {
+        Ok((column(row, 0)?, column(row, 1)?))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Remembers a delta; there is nothing left to do for a job that was to make it. Fails with [`Error::Missing`] when the
 /// repository does not hold both layers and the delta.
 pub(crate) fn put(

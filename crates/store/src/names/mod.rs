@@ -309,6 +309,17 @@ impl Names {
         self.core.database.read(move |names| deltas::find(names, &repository, &base, &target)).await
     }
 
+    /// The deltas to a layer that a repository keeps, at most `limit`: for each its base and its own digest.
+    pub async fn layer_deltas(
+        &self,
+        repository: &RepositoryName,
+        target: &Digest,
+        limit: usize,
+    ) -> Result<Vec<(Digest, Digest)>> {
+        let (repository, target) = (repository.clone(), *target);
+        self.core.database.read(move |names| deltas::to(names, &repository, &target, limit)).await
+    }
+
     /// How many deltas to a layer a repository keeps, from whichever bases.
     pub async fn layer_deltas_kept(&self, repository: &RepositoryName, target: &Digest) -> Result<usize> {
         let (repository, target) = (repository.clone(), *target);

@@ -1,4 +1,4 @@
-//! `deltaport delta list`: the deltas that are published beside an image.
+//! `deltaport delta list`: the deltas that there are to the layers of an image: published beside it, or made by a hub.
 
 use std::process::ExitCode;
 
@@ -39,16 +39,16 @@ struct Listed {
     platform: Option<String>,
     /// Its layers and their sizes, lowest first.
     layers: Vec<(Digest, u64)>,
-    deltas: Vec<Published>,
+    deltas: Vec<Available>,
     /// Artifacts that cannot be read, and why.
     broken: Vec<(Digest, String)>,
     /// How many artifacts were not looked at.
     unread: usize,
 }
 
-/// A delta, and the artifact that names it.
-struct Published {
-    artifact: Digest,
+/// A delta, and the artifact that names it; without one, it is what the registry has made for those who ask.
+struct Available {
+    artifact: Option<Digest>,
     delta: LayerDelta,
 }
 
@@ -70,7 +70,7 @@ impl Listed {
         for Descriptor { digest: artifact, .. } in artifacts.iter().take(MAX_ARTIFACTS) {
             match remote.manifest(repository, &Reference::Digest(*artifact)) {
                 Ok((_, view)) => listed.deltas.extend(
-                    delta_artifact::deltas(&view).map(|delta| Published { artifact: *artifact, delta }),
+                    delta_artifact::deltas(&view).map(|delta| Available { artifact: Some(*artifact), delta }),
                 ),
                 Err(error) => listed.broken.push((*artifact, format!("{error:#}"))),
             }
@@ -78,16 +78,26 @@ impl Listed {
         // A delta to a layer that the image does not have is of no use for it.
         let layers = &listed.layers;
         listed.deltas.retain(|published| layers.iter().any(|(layer, _)| *layer == published.delta.target));
+        for (layer, _) in layers {
+            let made = remote
+                .made(repository, layer)
+                .with_context(|| format!("cannot ask what deltas there are to {layer}"))?;
+            for delta in made {
+                if !listed.deltas.iter().any(|known| known.delta == delta) {
+                    listed.deltas.push(Available { artifact: None, delta });
+                }
+            }
+        }
         Ok(listed)
     }
 
-    fn to<'a>(&'a self, layer: &'a Digest) -> impl Iterator<Item = &'a Published> {
-        self.deltas.iter().filter(move |published| published.delta.target == *layer)
+    fn to<'a>(&'a self, layer: &'a Digest) -> impl Iterator<Item = &'a Available> {
+        self.deltas.iter().filter(move |available| available.delta.target == *layer)
     }
 
     fn json(&self) -> Value {
         let layers = self.layers.iter().map(|(layer, size)| {
-            let delta = |Published { artifact, delta }: &Published| {
+            let delta = |Available { artifact, delta }: &Available| {
                 let LayerDelta { base, delta, size: bytes, .. } = delta;
                 json!({
                     "base": base,
@@ -115,11 +125,10 @@ impl Listed {
         for (layer, size) in &self.layers {
             let none = if self.to(layer).next().is_none() { ", no deltas" } else { "" };
             text.push_str(&format!("  {layer}: {size} bytes{none}\n"));
-            for Published { delta: LayerDelta { base, delta, size: bytes, .. }, .. } in self.to(layer) {
-                text.push_str(&format!(
-                    "    from {base}: {delta}, {bytes} bytes, {}\n",
-                    percent(*bytes, *size)
-                ));
+            for Available { artifact, delta: LayerDelta { base, delta, size: bytes, .. } } in self.to(layer) {
+                let share = percent(*bytes, *size);
+                let made = if artifact.is_none() { ", made by the hub" } else { "" };
+                text.push_str(&format!("    from {base}: {delta}, {bytes} bytes, {share}{made}\n"));
             }
         }
         for (artifact, why) in &self.broken {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use deltaport_client::{Credentials, Error, ErrorKind, MAX_MANIFEST, Upstream};
+use deltaport_oci::delta_artifact::LayerDelta;
 use deltaport_oci::manifest::{Limits, View};
 use deltaport_oci::{Descriptor, Digest, Hasher, Platform, Reference, RepositoryName};
 use futures_util::stream;
@@ -223,6 +224,15 @@ impl Remote {
         artifact_type: &str,
     ) -> anyhow::Result<Vec<Descriptor>> {
         self.patiently(|| self.client.referrers(repository, subject, Some(artifact_type)))
+    }
+
+    /// The deltas to a layer that a hub has made.
+    pub(super) fn made(
+        &self,
+        repository: &RepositoryName,
+        layer: &Digest,
+    ) -> anyhow::Result<Vec<LayerDelta>> {
+        self.patiently(|| self.client.layer_deltas(repository, layer))
     }
 
     /// Asks, again if need be.

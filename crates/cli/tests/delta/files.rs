@@ -1,32 +1,17 @@
 //! `deltaport delta` on real files: what a script can rely on. How small deltas are, and that every form of layer is
 //! given back, is tested with the engine.
 
-#![allow(clippy::unwrap_used)] // the helpers of tests fail as tests do
-
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use deltaport_oci::{Algorithm, Digest};
 use deltaport_testkit::sample::{self, Content, Image, Random};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::command::{Ended, delta};
+
 /// A directory with layers in it, where the commands run.
 struct Place(TempDir);
-
-/// How a command ended.
-#[derive(Debug)]
-struct Ended {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ended {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-}
 
 impl Place {
     fn new(files: &[(&str, &[u8])]) -> Self {
@@ -62,24 +47,13 @@ impl Place {
 
     /// Runs `deltaport delta` with these words.
     fn delta(&self, words: &str) -> Ended {
-        let output = Command::new(env!("CARGO_BIN_EXE_deltaport"))
-            .arg("delta")
-            .args(words.split_whitespace())
-            .current_dir(&self.0)
-            .output()
-            .unwrap();
-        Ended {
-            code: output.status.code().unwrap(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        delta(words, self.0.path(), "")
     }
 
-    /// The same, for what has to go well and without complaints: nothing but a terminal is shown progress.
+    /// The same, for what has to go well.
+    #[track_caller]
     fn good(&self, words: &str) -> Ended {
-        let ended = self.delta(words);
-        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{words}: {ended:?}");
-        ended
+        self.delta(words).good()
     }
 
     /// Writes an OCI image layout of images by tag.

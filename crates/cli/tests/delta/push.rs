@@ -1,104 +1,35 @@
 //! `deltaport delta push` and `deltaport delta list` against registries: our own, and scripted ones that know less.
 
-#![allow(clippy::unwrap_used)] // the helpers of tests fail as tests do
-
-use std::io::{Cursor, Write as _};
-use std::process::{Command, Stdio};
+use std::io::Cursor;
+use std::path::Path;
 
 use deltaport_oci::{Digest, media_type};
-use deltaport_testkit::http::Request;
 use deltaport_testkit::process::{Launch, Server};
 use deltaport_testkit::sample::{self, Content, Image};
 use deltaport_testkit::upstream::{Reply, Rule, Upstream};
 use serde_json::{Value, json};
 
-/// How a command ended.
-#[derive(Debug)]
-struct Ended {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
+use crate::command::{self, Ended};
+use crate::registry::{beside, fetch, pair, push, push_manifest};
 
-impl Ended {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-}
-
-/// Runs `deltaport delta` with these words, without anybody's logins.
+/// Runs `deltaport delta` with these words.
 fn delta(words: &str) -> Ended {
     delta_told(words, "")
 }
 
 fn delta_told(words: &str, input: &str) -> Ended {
-    let nowhere = tempfile::tempdir().unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_deltaport"))
-        .arg("delta")
-        .args(words.split_whitespace())
-        .env("DOCKER_CONFIG", nowhere.path())
-        .env_remove("REGISTRY_AUTH_FILE")
-        .env_remove("XDG_RUNTIME_DIR")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    Ended {
-        code: output.status.code().unwrap(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    command::delta(words, Path::new("."), input)
 }
 
+/// The same, for what has to go well.
+#[track_caller]
 fn good(words: &str) -> Value {
-    let ended = delta(words);
-    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{words}: {ended:?}");
-    ended.json()
-}
-
-/// A blocking command beside a server in this process.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.unwrap()
+    delta(words).good().json()
 }
 
 /// A registry that makes no deltas by itself.
 async fn registry() -> Server {
     Launch::new(env!("CARGO_BIN_EXE_deltaport")).config("[delta]\nhistory = 0\n").start().await
-}
-
-async fn push_blobs(server: &Server, image: &Image) {
-    for blob in image.blobs() {
-        let upload = Request::post("/v2/team/app/blobs/uploads/").query("digest", blob.digest);
-        assert_eq!(server.client().send(upload.body(blob.bytes.clone())).await.status, 201);
-    }
-}
-
-async fn push_manifest(server: &Server, reference: &str, manifest: &Content) {
-    let path = format!("/v2/team/app/manifests/{reference}");
-    let put = Request::put(&path).header("Content-Type", &manifest.media_type);
-    assert_eq!(server.client().send(put.body(manifest.bytes.clone())).await.status, 201);
-}
-
-async fn push(server: &Server, tag: &str, image: &Image) {
-    push_blobs(server, image).await;
-    push_manifest(server, tag, &image.manifest).await;
-}
-
-async fn fetch(server: &Server, path: &str) -> Vec<u8> {
-    let reply = server.client().send(Request::get(path)).await;
-    assert_eq!(reply.status, 200, "{path}");
-    reply.body.to_vec()
-}
-
-/// A layer and its next version.
-fn pair(seed: u64) -> [Content; 2] {
-    let mut files = sample::files(seed, 30, 1_000);
-    let old = sample::layer_of(&files);
-    files[3..5].clone_from_slice(&sample::files(seed + 1, 30, 1_000)[3..5]);
-    [old, sample::layer_of(&files)]
 }
 
 fn text(digest: &Digest) -> Value {
