@@ -1,6 +1,7 @@
 //! The command line. Its help is read at 3 a.m.: it says what happens and what to type next.
 
 mod remote;
+mod verify;
 
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use deltaport_oci::Algorithm;
 use crate::settings::{Rate, Size, Span};
 
 pub(crate) use remote::{Access, DeltaList, DeltaPush, ImageName};
+pub(crate) use verify::Verify;
 
 /// Image distribution for places with bad links: an OCI registry, a pull-through site and layer deltas in one binary.
 ///
@@ -35,6 +37,7 @@ pub(crate) enum Command {
     Passwd(Passwd),
     Delta(Box<Delta>),
     Demo(Demo),
+    Verify(Verify),
 }
 
 /// Serve images until told to stop

@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod logging;
 mod output;
+mod policy;
 pub mod settings;
 mod wiring;
 
@@ -33,7 +34,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let failure = match args.command {
         // 1 is what they found.
-        Command::Fsck(_) | Command::Rebuild(_) => ExitCode::from(3),
+        Command::Fsck(_) | Command::Rebuild(_) | Command::Verify(_) => ExitCode::from(3),
         _ => ExitCode::FAILURE,
     };
     let mut output = Output::standard();
@@ -45,6 +46,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Passwd(args) => commands::passwd::run(&args, &mut output),
         Command::Delta(args) => commands::delta::run(&args, &mut output),
         Command::Demo(args) => commands::demo::run(&args, &mut output),
+        Command::Verify(args) => commands::verify::run(&args, &mut output),
     };
     match outcome {
         Ok(code) => code,

@@ -3,7 +3,7 @@
 //! Whoever brings an image in asks twice. [`Policy::demand`] says whether signatures are needed at all; if so, they are
 //! fetched, which costs kilobytes: the manifest under [`signature_tag`] and the referrers with one of the
 //! [`ARTIFACT_TYPES`], of the image and of the indexes that it is in, then the blobs that [`layers`] asks for.
-//! [`Policy::judge`] gives the verdict, and only then is anything of the image itself fetched or shown.
+//! [`Policy::judge`] gives the verdict, also of what could not be had (a [`DocumentError`] is a [`Document`] too). Only then is anything of the image itself fetched or shown.
 //!
 //! ```
 //! # use deltaport_trust::signatures::{Demand, Image, ImageName, Policy};

@@ -31,14 +31,20 @@ pub(super) fn must_be_layout(layout: &Path) -> anyhow::Result<()> {
 
 /// The entries of a layout's index that a tag stands for; without a tag, those of the only image that it has.
 pub(super) fn entries(layout: &Path, tag: Option<&str>) -> anyhow::Result<Vec<Descriptor>> {
+    choose(all_entries(layout)?, tag).with_context(|| format!("in {}", layout.display()))
+}
+
+/// All entries of a layout's index.
+pub(super) fn all_entries(layout: &Path) -> anyhow::Result<Vec<Descriptor>> {
     must_be_layout(layout)?;
     let path = layout.join("index.json");
     let index = View::parse(media_type::OCI_INDEX, &read(&path)?, Limits::DEFAULT)
         .with_context(|| format!("{} cannot be used", path.display()))?;
-    choose(index.manifests, tag).with_context(|| format!("in {}", layout.display()))
+    Ok(index.manifests)
 }
 
-fn choose(entries: Vec<Descriptor>, tag: Option<&str>) -> anyhow::Result<Vec<Descriptor>> {
+/// Those of some entries that a tag stands for; without a tag, all of them if they have one name.
+pub(super) fn choose(entries: Vec<Descriptor>, tag: Option<&str>) -> anyhow::Result<Vec<Descriptor>> {
     let mut seen = HashSet::new();
     let names: Vec<String> =
         entries.iter().filter_map(name).filter(|name| seen.insert(*name)).map(str::to_owned).collect();
@@ -56,7 +62,8 @@ fn choose(entries: Vec<Descriptor>, tag: Option<&str>) -> anyhow::Result<Vec<Des
     Ok(chosen)
 }
 
-fn name(entry: &Descriptor) -> Option<&str> {
+/// What an entry is called in its layout.
+pub(super) fn name(entry: &Descriptor) -> Option<&str> {
     entry.annotations.get(REF_NAME).map(String::as_str)
 }
 

@@ -9,3 +9,4 @@ pub(crate) mod passwd;
 mod progress;
 pub(crate) mod rebuild;
 pub(crate) mod serve;
+pub(crate) mod verify;

@@ -47,6 +47,9 @@ pub enum DocumentError {
     /// The bytes are not those that the manifest names.
     #[error("the signature is not the content that its manifest names: it was changed, or cut off")]
     Content,
+    /// The manifest, or the blob that it names, is not there.
+    #[error("the signature is listed, but it is not there: {0}")]
+    Missing(Digest),
     /// More than [`MAX_DOCUMENTS`].
     #[error("there are more than {MAX_DOCUMENTS} signatures")]
     TooMany,
@@ -98,6 +101,15 @@ pub(crate) enum Content {
     },
     /// A bundle.
     Bundle(Vec<u8>),
+    /// One that could not be had.
+    Unreadable(DocumentError),
+}
+
+impl From<DocumentError> for Document {
+    /// A signature that could not be had: judged with the others, so that a verdict can tell of it.
+    fn from(error: DocumentError) -> Self {
+        Self(Content::Unreadable(error))
+    }
 }
 
 impl Layer {

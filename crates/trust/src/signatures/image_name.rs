@@ -3,6 +3,7 @@
 //! Policies and signatures speak of images in this way, with the registry in front and everything written out.
 
 use std::fmt;
+use std::str::FromStr;
 
 use deltaport_oci::{Digest, RepositoryName, Tag};
 
@@ -85,6 +86,14 @@ impl ImageName {
     /// Whether it names a repository rather than an image.
     pub fn is_repository(&self) -> bool {
         self.tag.is_none() && self.digest.is_none()
+    }
+}
+
+impl FromStr for ImageName {
+    type Err = ImageNameError;
+
+    fn from_str(text: &str) -> Result<Self, ImageNameError> {
+        Self::parse(text)
     }
 }
 

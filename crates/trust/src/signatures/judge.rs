@@ -272,6 +272,7 @@ impl Exhibit {
     fn of(document: &Document, authority: &Authority, logged: bool) -> Result<Self, Reason> {
         let certified = !matches!(authority, Authority::Keys(_));
         match &document.0 {
+            Content::Unreadable(error) => Err(error.clone().into()),
             Content::Simple { payload, signature, certificate, chain, promise } => {
                 let signature = signature.as_deref().and_then(encoding::base64).ok_or(Reason::NoSignature)?;
                 let claim = payload::simple(payload)?;

@@ -88,8 +88,8 @@ pub(crate) fn verify(
     }
     let entry = entries.iter().find(|entry| promised(entry, logs)).ok_or(LogError::Signature)?;
     is_about(&entry.body, about)?;
-    let time =
-        seconds_since_epoch(entry.integrated_time).ok_or(LogError::Damaged("its time is before 1970"))?;
+    let time = seconds_since_epoch(entry.integrated_time)
+        .ok_or(LogError::Damaged("its time is none that can be"))?;
     if time > now { Err(LogError::Future) } else { Ok(time) }
 }
 

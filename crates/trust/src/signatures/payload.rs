@@ -14,6 +14,9 @@ pub const MAX_PAYLOAD_LEN: usize = 64 << 10;
 /// The most subjects of a statement.
 pub const MAX_SUBJECTS: usize = 256;
 
+/// The year 9999, in seconds since 1970.
+const END_OF_TIME: u64 = 253_370_764_800;
+
 /// What a payload has to call itself.
 const SIMPLE_TYPE: &str = "cosign container image signature";
 /// The statements of in-toto that are known. The first version is what cosign's first bundles have.
@@ -126,7 +129,8 @@ fn subject_of(mut fields: Fields) -> Result<(Digest, Option<String>), PayloadErr
     Ok((digest.parse().map_err(|_| PayloadError::Digest(digest))?, name))
 }
 
-/// A time in seconds since 1970; none for a time before.
+/// A time in seconds since 1970; none for a time before, and none that a calendar with four digits cannot show.
 pub(crate) fn seconds_since_epoch(seconds: i64) -> Option<SystemTime> {
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?))
+    let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds < END_OF_TIME)?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }

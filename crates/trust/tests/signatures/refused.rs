@@ -251,6 +251,14 @@ fn what_a_registry_sends() {
         assert_eq!(layer().with(other.to_vec()).unwrap_err(), DocumentError::Content, "{other:?}");
     }
 
+    // What could not be had is told, and does not stand in the way of what could.
+    let key = Key::new();
+    let missing = DocumentError::Missing(image_digest());
+    let verdict = judge(&key.policy(), NAME, image_digest(), &[missing.clone().into()]);
+    assert_eq!(reason(verdict), Reason::Document(missing.clone()));
+    let both = [missing.into(), key.simple(&payload(image_digest(), NAME))];
+    assert!(judge(&key.policy(), NAME, image_digest(), &both).is_accepted());
+
     let limit = MAX_PAYLOAD_LEN;
     let large = layers(&manifest(SIMPLE, &vec![b' '; limit + 1], json!({})));
     assert_eq!(large.unwrap_err(), DocumentError::TooLong { size: limit as u64 + 1, limit });
