@@ -20,6 +20,7 @@
 //! signed as it was when it was new.
 
 mod bundle;
+mod calendar;
 mod certificate;
 mod der;
 mod document;
@@ -31,6 +32,7 @@ mod key;
 mod log;
 mod payload;
 mod policy;
+mod trusted_root;
 mod verdict;
 
 pub use bundle::{BUNDLE_TYPE, BundleError, MAX_BUNDLE_LEN, MAX_ENTRIES};
@@ -47,4 +49,5 @@ pub use payload::{MAX_PAYLOAD_LEN, MAX_SUBJECTS, PayloadError};
 pub use policy::{
     MAX_KEYS, MAX_POLICY_LEN, MAX_REQUIREMENTS, MAX_SCOPES, Policy, PolicyError, Problem, Scope,
 };
+pub use trusted_root::{MAX_INSTANCES, MAX_TRUSTED_ROOT_LEN, TrustedRootError};
 pub use verdict::{Accepted, Ground, Reason, Refused, Signature, Signer, Time, Verdict};

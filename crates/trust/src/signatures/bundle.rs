@@ -12,6 +12,8 @@ pub const MAX_ENTRIES: usize = 16;
 
 /// The media type of bundles.
 pub const BUNDLE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+/// The same, as it was spelled at first; inside of bundles only.
+const BUNDLE_TYPE_AT_FIRST: &str = "application/vnd.dev.sigstore.bundle+json;version=0.3";
 /// What the signed payload of a bundle has to be.
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 
@@ -74,7 +76,7 @@ impl Bundle {
     pub(crate) fn read(text: &[u8]) -> Result<Self, BundleError> {
         let mut fields = json::read(text, MAX_BUNDLE_LEN)?.object("the bundle")?;
         let media_type = fields.string("mediaType")?;
-        if media_type != BUNDLE_TYPE {
+        if ![BUNDLE_TYPE, BUNDLE_TYPE_AT_FIRST].contains(&media_type.as_str()) {
             return Err(BundleError::Version(media_type));
         }
         if fields.take("messageSignature").is_some() {

@@ -9,8 +9,10 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, Error, KeyUsage};
 
+use super::calendar::Period;
 use super::der::{self, Certificate};
 use super::key::{KeyError, PublicKey};
+use super::trusted_root::TrustedRoot;
 
 /// The most bytes of PEM that certificates are read from.
 pub const MAX_PEM_LEN: usize = 256 << 10;
@@ -96,16 +98,10 @@ pub(crate) struct Moment {
 /// Authorities, and intermediates that lead to them.
 #[derive(Debug, Default)]
 pub(crate) struct Anchors {
-    roots: Vec<Root>,
     anchors: Vec<TrustAnchor<'static>>,
+    /// When each anchor's own certificate is valid and the authority was in use, which webpki leaves to its caller.
+    periods: Vec<Period>,
     intermediates: Vec<CertificateDer<'static>>,
-}
-
-/// When an authority's own certificate is valid, which webpki leaves to its caller.
-#[derive(Debug)]
-struct Root {
-    not_before: SystemTime,
-    not_after: SystemTime,
 }
 
 impl Anchors {
@@ -117,13 +113,34 @@ impl Anchors {
         }
         let mut anchors = Self::default();
         for der in &certificates {
-            let certificate = Certificate::read(der).ok_or(CertificateError::Damaged)?;
-            let anchor = webpki::anchor_from_trusted_cert(der).map_err(|_| CertificateError::Damaged)?;
-            anchors.anchors.push(anchor.to_owned());
-            let Certificate { not_before, not_after, .. } = certificate;
-            anchors.roots.push(Root { not_before, not_after });
+            anchors.add(der, Period::default())?;
         }
         Ok(anchors)
+    }
+
+    /// Takes the authorities of a trusted root.
+    pub(crate) fn from_trusted_root(root: TrustedRoot) -> Result<Self, CertificateError> {
+        let mut anchors = Self::default();
+        for mut authority in root.authorities {
+            if let Some(der) = authority.certificates.pop() {
+                anchors.add(&der.into(), authority.period)?;
+                anchors.intermediates.extend(authority.certificates.into_iter().map(CertificateDer::from));
+            }
+        }
+        let found = anchors.intermediates.len() + anchors.anchors.len();
+        if anchors.anchors.is_empty() || found > MAX_AUTHORITIES {
+            return Err(CertificateError::Count { found, wanted: "1 to 64 are possible" });
+        }
+        Ok(anchors)
+    }
+
+    /// Adds an authority that was in use for a period.
+    fn add(&mut self, der: &CertificateDer<'_>, period: Period) -> Result<(), CertificateError> {
+        let valid = Certificate::read(der).ok_or(CertificateError::Damaged)?.valid;
+        let anchor = webpki::anchor_from_trusted_cert(der).map_err(|_| CertificateError::Damaged)?;
+        self.anchors.push(anchor.to_owned());
+        self.periods.push(valid.and(period));
+        Ok(())
     }
 
     /// Adds intermediates from a PEM file.
@@ -153,12 +170,17 @@ impl Anchors {
                 None,
             )
             .map_err(|error| explain(error, called))?;
-        let root = self.anchors.iter().zip(&self.roots).find(|(anchor, _)| *anchor == path.anchor());
-        match root {
-            Some((_, root)) if time > root.not_after => Err(CertificateError::Expired { at: called }),
-            Some((_, root)) if time < root.not_before => Err(CertificateError::NotYetValid { at: called }),
-            Some(_) => Verified::new(&signer.leaf),
-            None => Err(CertificateError::UnknownIssuer),
+        // An authority may be there for several periods.
+        let periods = || {
+            let all = self.anchors.iter().zip(&self.periods);
+            all.filter(|(anchor, _)| *anchor == path.anchor()).map(|(_, period)| period)
+        };
+        if periods().any(|period| period.has_begun(time) && !period.is_over(time)) {
+            Verified::new(&signer.leaf)
+        } else if periods().any(|period| period.is_over(time)) {
+            Err(CertificateError::Expired { at: called })
+        } else {
+            Err(CertificateError::NotYetValid { at: called })
         }
     }
 }

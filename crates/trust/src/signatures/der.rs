@@ -4,7 +4,9 @@
 //! What is read out of a certificate counts only after its chain was verified. Every function takes any bytes and
 //! gives `None` for what is not the structure it looks for.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
+
+use super::calendar::{self, Period};
 
 /// The most extensions of a certificate, and names in one extension, that are looked at.
 pub(crate) const MAX_ITEMS: usize = 64;
@@ -99,8 +101,7 @@ pub(crate) fn spki_algorithm(spki: &[u8]) -> Option<&[u8]> {
 /// What is read of a certificate.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate<'a> {
-    pub(crate) not_before: SystemTime,
-    pub(crate) not_after: SystemTime,
+    pub(crate) valid: Period,
     extensions: Vec<(&'a [u8], &'a [u8])>,
 }
 
@@ -113,8 +114,7 @@ impl<'a> Certificate<'a> {
         let _signature = tbs.element(SEQUENCE)?;
         let _issuer = tbs.element(SEQUENCE)?;
         let mut validity = Reader(tbs.element(SEQUENCE)?);
-        let not_before = time(validity.any()?)?;
-        let not_after = time(validity.any()?)?;
+        let (from, until) = (time(validity.any()?)?, time(validity.any()?)?);
         validity.end()?;
         let _subject = tbs.element(SEQUENCE)?;
         let _key = tbs.element(SEQUENCE)?;
@@ -124,7 +124,7 @@ impl<'a> Certificate<'a> {
             // Identifiers of issuer and subject are of version 2 and were given up.
             Some(_) => return None,
         };
-        Some(Self { not_before, not_after, extensions })
+        Some(Self { valid: Period { from: Some(from), until: Some(until) }, extensions })
     }
 
     /// The value of the extension with `oid`, if the certificate has it.
@@ -185,24 +185,7 @@ fn time((tag, text): (u8, &[u8])) -> Option<SystemTime> {
         _ => return None,
     };
     let part = |index: usize| number(at + 2 * index..at + 2 * index + 2);
-    let (month, day) = (part(0)?, part(1)?);
-    let (hour, minute, second) = (part(2)?, part(3)?, part(4)?);
-    let valid =
-        (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second < 60;
-    if !valid || year < 1970 {
-        return None;
-    }
-    let seconds = days(year, month, day)? * 86_400 + hour * 3600 + minute * 60 + second;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar. Years begin in March here, so that the day that leap years
-/// have more is their last.
-fn days(year: u64, month: u64, day: u64) -> Option<u64> {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
-    // What the same sum gives for 1970-01-01, and one day less, since days count from 1.
-    days.checked_sub(719_469)
+    calendar::time([year, part(0)?, part(1)?, part(2)?, part(3)?, part(4)?])
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::image_name::ImageName;
 use super::key::{PublicKey, Scheme};
 use super::log::{self, About};
 use super::payload::{self, Claim};
-use super::policy::{Authority, Policy, Requirement, Scope, Signed};
+use super::policy::{Authority, LogKey, Policy, Requirement, Scope, Signed};
 use super::verdict::{Accepted, Ground, Reason, Refused, Signature, Signer, Time, Verdict};
 
 /// The most signatures over payloads that are verified for one image; a chain of certificates counts as
@@ -180,7 +180,7 @@ impl Court<'_> {
         &mut self,
         exhibit: &Exhibit,
         keys: &[PublicKey],
-        logs: &[PublicKey],
+        logs: &[LogKey],
     ) -> Result<(Signer, Option<SystemTime>), Reason> {
         for key in keys {
             self.spend(1)?;
@@ -231,7 +231,7 @@ impl Court<'_> {
     }
 
     /// When a transparency log took the signature of `signer`.
-    fn logged(&mut self, exhibit: &Exhibit, signer: &[u8], logs: &[PublicKey]) -> Result<SystemTime, Reason> {
+    fn logged(&mut self, exhibit: &Exhibit, signer: &[u8], logs: &[LogKey]) -> Result<SystemTime, Reason> {
         self.spend(logs.len())?;
         let about = About { signer, signature: &exhibit.signature, payload: &exhibit.payload };
         Ok(log::verify(&exhibit.entries, logs, about, self.now)?)

@@ -12,8 +12,9 @@ use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use super::bundle::Entry;
 use super::encoding;
 use super::json::{self, Fields, JsonError};
-use super::key::{PublicKey, Scheme};
+use super::key::Scheme;
 use super::payload::seconds_since_epoch;
+use super::policy::LogKey;
 
 /// The most bytes of the annotation that holds a promise, and of the body of an entry.
 pub const MAX_ENTRY_LEN: usize = 256 << 10;
@@ -43,6 +44,9 @@ pub enum LogError {
     /// The entry is about another signature.
     #[error("the entry of the transparency log is about another {0}")]
     Other(&'static str),
+    /// The log's key was not in use then.
+    #[error("the key of the transparency log was not in use at the time of the entry")]
+    NotInUse,
     /// The log says that it will be.
     #[error("the entry of the transparency log is from the future")]
     Future,
@@ -79,23 +83,30 @@ pub(crate) fn annotation(text: &str) -> Result<Entry, LogError> {
 /// The first entry whose promise one of the logs signed counts.
 pub(crate) fn verify(
     entries: &[Entry],
-    logs: &[PublicKey],
+    logs: &[LogKey],
     about: About<'_>,
     now: SystemTime,
 ) -> Result<SystemTime, LogError> {
     if entries.iter().all(|entry| entry.promise.is_none()) {
         return Err(LogError::Missing);
     }
-    let entry = entries.iter().find(|entry| promised(entry, logs)).ok_or(LogError::Signature)?;
+    let promised = |entry| promised_by(entry, logs).map(|log| (entry, log));
+    let (entry, log) = entries.iter().find_map(promised).ok_or(LogError::Signature)?;
     is_about(&entry.body, about)?;
     let time = seconds_since_epoch(entry.integrated_time)
         .ok_or(LogError::Damaged("its time is none that can be"))?;
-    if time > now { Err(LogError::Future) } else { Ok(time) }
+    if time > now {
+        Err(LogError::Future)
+    } else if !log.period.has_begun(time) || log.period.is_over(time) {
+        Err(LogError::NotInUse)
+    } else {
+        Ok(time)
+    }
 }
 
-/// Whether one of the logs signed the promise. What is signed is the canonical JSON (RFC 8785) of the entry.
-fn promised(entry: &Entry, logs: &[PublicKey]) -> bool {
-    let Some(promise) = &entry.promise else { return false };
+/// Which of the logs signed the promise. What is signed is the canonical JSON (RFC 8785) of the entry.
+fn promised_by<'a>(entry: &Entry, logs: &'a [LogKey]) -> Option<&'a LogKey> {
+    let promise = entry.promise.as_ref()?;
     let id: String = entry.log_id.iter().map(|byte| format!("{byte:02x}")).collect();
     let signed = format!(
         r#"{{"body":"{}","integratedTime":{},"logID":"{id}","logIndex":{}}}"#,
@@ -103,7 +114,7 @@ fn promised(entry: &Entry, logs: &[PublicKey]) -> bool {
         entry.integrated_time,
         entry.log_index
     );
-    logs.iter().any(|log| log.verifies(Scheme::Simple, signed.as_bytes(), promise))
+    logs.iter().find(|log| log.key.verifies(Scheme::Simple, signed.as_bytes(), promise))
 }
 
 /// Fails unless the body of an entry names this signature.

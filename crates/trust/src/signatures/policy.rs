@@ -20,9 +20,10 @@ use deltaport_oci::Digest;
 use super::certificate::CertificateError;
 use super::image_name::ImageName;
 use super::json::JsonError;
-use super::key::{KeyError, PublicKey};
+use super::key::KeyError;
+use super::trusted_root::TrustedRootError;
 
-pub(crate) use authority::{Authority, Fulcio, Pki};
+pub(crate) use authority::{Authority, Fulcio, LogKey, Pki};
 pub(crate) use identity::SignedIdentity;
 
 /// The most bytes that a policy may have.
@@ -110,7 +111,15 @@ pub enum Problem {
         /// Why not.
         error: CertificateError,
     },
-    /// A key of a transparency log that is not ECDSA.
+    /// A trusted root that is not accepted.
+    #[error("{what}: {error}")]
+    TrustedRoot {
+        /// The file or the key of the policy.
+        what: String,
+        /// Why not.
+        error: TrustedRootError,
+    },
+    /// The key of a transparency log that is not ECDSA, or a trusted root without such a key.
     #[error("{0}: keys of transparency logs are ECDSA")]
     LogKey(String),
     /// A key type of `signedBy` that does not exist.
@@ -152,8 +161,8 @@ pub(crate) enum Requirement {
 #[derive(Debug)]
 pub(crate) struct Signed {
     pub(crate) authority: Authority,
-    /// Keys of transparency logs; if there are any, one of the logs has to have seen the signature.
-    pub(crate) logs: Vec<PublicKey>,
+    /// Transparency logs; if there are any, one of them has to have taken the signature.
+    pub(crate) logs: Vec<LogKey>,
     pub(crate) identity: SignedIdentity,
 }
 

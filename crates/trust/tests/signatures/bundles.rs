@@ -17,6 +17,9 @@ fn bundles() {
     let policy = key.policy().accepting_nameless(true);
     let good = || key.bundle(statement(image_digest()).to_string().as_bytes());
     assert!(judge(&policy, NAME, image_digest(), &[bundled(&good())]).is_accepted());
+    let mut spelled = good();
+    spelled["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=0.3".into();
+    assert!(judge(&policy, NAME, image_digest(), &[bundled(&spelled)]).is_accepted());
     let named = |name: &str| {
         let mut statement = statement(image_digest());
         statement["subject"][0]["name"] = name.into();

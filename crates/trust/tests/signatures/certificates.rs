@@ -131,7 +131,8 @@ fn short_lived_certificates_and_logs() {
     let (other_log, later) = (Key::new(), at(Keyless::SIGNED_AT + 1_000_000));
     let unchanged = |_: &mut Entry| ();
     let good = keyless.document(&certificate, &keyless.log, unchanged);
-    assert!(keyless.judge(good.clone(), later).is_accepted());
+    let policy = keyless.policy();
+    assert!(Keyless::judge(&policy, good, later).is_accepted());
 
     let payload = payload(image_digest(), NAME);
     let mut annotations = certificate.1.annotation(&payload);
@@ -187,8 +188,44 @@ fn short_lived_certificates_and_logs() {
             CertificateError::UnknownIssuer.into(),
         ),
     ] {
-        assert_eq!(reason(keyless.judge(document, later)), expected, "{name}");
+        assert_eq!(reason(Keyless::judge(&policy, document, later)), expected, "{name}");
     }
+}
+
+/// Authorities and logs of a trusted root count for the time in which they were in use.
+#[test]
+fn trusted_roots() {
+    let keyless = Keyless::new();
+    let certificate = keyless.issue(Keyless::ISSUER);
+    let document = keyless.document(&certificate, &keyless.log, |_| ());
+    let later = at(Keyless::SIGNED_AT + 100_000_000);
+    let always = json!({"start": "2020-01-01T00:00:00.000Z"});
+    let june = json!({"start": "2026-06-01T00:00:00Z", "end": "2026-07-01T00:00:00Z"});
+    let before = json!({"start": "2020-01-01T00:00:00Z", "end": "2026-05-31T00:00:00Z"});
+    let after = json!({"start": "2026-07-01T00:00:00Z"});
+    let at_log = "when the transparency log took the signature";
+    for (name, authority, log, expected) in [
+        ("both", &always, &always, None),
+        ("both, given up since", &june, &june, None),
+        ("the authority before", &before, &always, Some(CertificateError::Expired { at: at_log }.into())),
+        ("the authority after", &after, &always, Some(CertificateError::NotYetValid { at: at_log }.into())),
+        ("the log before", &always, &before, Some(Reason::Log(LogError::NotInUse))),
+        ("the log after", &always, &after, Some(Reason::Log(LogError::NotInUse))),
+    ] {
+        let policy = Keyless::policy_of(&keyless.trusted_root(authority.clone(), log.clone()));
+        let verdict = Keyless::judge(&policy, document.clone(), later);
+        match expected {
+            None => assert!(verdict.is_accepted(), "{name}: {verdict:?}"),
+            Some(expected) => assert_eq!(reason(verdict), expected, "{name}"),
+        }
+    }
+
+    // An authority that is there twice counts for both periods.
+    let mut root = keyless.trusted_root(before, always);
+    let mut again = root["certificateAuthorities"][0].clone();
+    again["validFor"] = june;
+    root["certificateAuthorities"].as_array_mut().unwrap().push(again);
+    assert!(Keyless::judge(&Keyless::policy_of(&root), document, later).is_accepted());
 }
 
 fn within_june() -> rcgen::CertificateParams {

@@ -4,12 +4,12 @@ use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use deltaport_trust::signatures::{Document, Policy};
+use deltaport_trust::signatures::{Document, Image, ImageName, Policy, Verdict};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::support::*;
 
@@ -118,6 +118,41 @@ impl Keyless {
         })))
     }
 
+    /// A trusted root in which authority and log were in use for these periods.
+    pub(crate) fn trusted_root(&self, authority: Value, log: Value) -> Value {
+        json!({
+            "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
+            "tlogs": [{
+                "baseUrl": "https://log.team.example",
+                "hashAlgorithm": "SHA2_256",
+                "publicKey": {
+                    "rawBytes": STANDARD.encode(self.log.spki()),
+                    "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+                    "validFor": log,
+                },
+                "logId": {"keyId": "AP8="},
+            }],
+            "certificateAuthorities": [{
+                "subject": {"organization": "team", "commonName": "fulcio"},
+                "uri": "https://fulcio.team.example",
+                "certChain": {"certificates": [{"rawBytes": STANDARD.encode(self.root.certificate.der())}]},
+                "validFor": authority,
+            }],
+            "ctlogs": [],
+            "timestampAuthorities": [],
+        })
+    }
+
+    /// A policy that names a trusted root for authorities and logs.
+    pub(crate) fn policy_of(root: &Value) -> Policy {
+        let root = STANDARD.encode(root.to_string());
+        policy(signed(json!({
+            "fulcio": {"caData": root, "oidcIssuer": Self::ISSUER, "subjectEmail": EMAIL},
+            "rekorPublicKeyData": root,
+            "signedIdentity": match_repository(),
+        })))
+    }
+
     /// A certificate of one day, for which `issuer` vouched.
     pub(crate) fn issue(&self, issuer: &str) -> (Certificate, Key) {
         let mut params = signer();
@@ -170,10 +205,9 @@ impl Keyless {
         )
     }
 
-    /// The verdict long after the certificate has expired.
-    pub(crate) fn judge(&self, document: Document, now: SystemTime) -> deltaport_trust::signatures::Verdict {
-        let name = deltaport_trust::signatures::ImageName::parse(NAME).expect("a name");
-        let image = deltaport_trust::signatures::Image { name: &name, digest: image_digest(), within: &[] };
-        self.policy().judge(image, &[document], now)
+    /// The verdict at a time.
+    pub(crate) fn judge(policy: &Policy, document: Document, now: SystemTime) -> Verdict {
+        let name = ImageName::parse(NAME).expect("a name");
+        policy.judge(Image { name: &name, digest: image_digest(), within: &[] }, &[document], now)
     }
 }

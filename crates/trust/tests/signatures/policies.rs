@@ -1,10 +1,14 @@
 //! Policies: what is read, what is refused, and which scope counts.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use deltaport_trust::signatures::{
-    Demand, Image, ImageName, JsonError, KeyError, MAX_POLICY_LEN, Policy, Problem, Scope, Verdict,
+    CertificateError, Demand, Image, ImageName, JsonError, KeyError, MAX_POLICY_LEN, Policy, Problem, Scope,
+    TrustedRootError, Verdict,
 };
 use serde_json::{Value, json};
 
+use super::infrastructure::Keyless;
 use super::support::*;
 
 fn read(text: &str) -> Result<Policy, Problem> {
@@ -206,4 +210,48 @@ fn an_error_says_where_it_is() {
         error.to_string(),
         r#"transports.docker["a.io"], requirement 2: there is no requirement of type "x""#
     );
+}
+
+#[test]
+fn trusted_roots_that_are_not_understood() {
+    let good = Keyless::new().trusted_root(json!({}), json!({}));
+    let read = |root: &Value| {
+        let root = STANDARD.encode(root.to_string());
+        let fulcio = json!({"caData": root, "oidcIssuer": "i", "subjectEmail": "a@b"});
+        requirement(&signed(json!({"fulcio": fulcio, "rekorPublicKeyData": root})))
+    };
+    assert!(read(&good).is_ok());
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut root = good.clone();
+        change(&mut root);
+        match read(&root) {
+            Err(problem) => problem,
+            Ok(_) => panic!("{root}"),
+        }
+    };
+    let wrong = |what: &str, error| Problem::TrustedRoot { what: what.into(), error };
+    assert_eq!(
+        changed(&|root| root["mediaType"] = "x".into()),
+        wrong("caData", TrustedRootError::Version("x".into()))
+    );
+    assert_eq!(
+        changed(&|root| root["more"] = "x".into()),
+        wrong("caData", TrustedRootError::Json(JsonError::Unknown("more".into())))
+    );
+    assert_eq!(
+        changed(&|root| root["tlogs"][0]["publicKey"]["validFor"] = json!({"start": "yesterday"})),
+        wrong("caData", TrustedRootError::Time("yesterday".into()))
+    );
+    assert_eq!(
+        changed(&|root| root["certificateAuthorities"] = json!(vec![json!({}); 65])),
+        wrong("caData", TrustedRootError::TooMany)
+    );
+    assert!(matches!(
+        changed(&|root| root["certificateAuthorities"] = json!([])),
+        Problem::Certificate { error: CertificateError::Count { found: 0, .. }, .. }
+    ));
+    assert_eq!(changed(&|root| root["tlogs"] = json!([])), Problem::LogKey("rekorPublicKeyData".into()));
+    // One's own infrastructure is no instance of Sigstore.
+    let pki = json!({"caRootsData": STANDARD.encode(good.to_string()), "subjectEmail": "a@b"});
+    assert!(matches!(requirement(&signed(json!({"pki": pki}))), Err(Problem::Certificate { .. })));
 }

@@ -95,10 +95,15 @@ impl Key {
         self.0.sign(&SystemRandom::new(), message).expect("a signature").as_ref().to_vec()
     }
 
-    /// The public half in PEM.
-    pub(crate) fn pem(&self) -> Vec<u8> {
+    /// The public half: the DER of its SubjectPublicKeyInfo.
+    pub(crate) fn spki(&self) -> Vec<u8> {
         let der: PublicKeyX509Der<'_> = self.0.public_key().as_der().expect("a public key");
-        pem("PUBLIC KEY", der.as_ref()).into_bytes()
+        der.as_ref().to_vec()
+    }
+
+    /// The same in PEM.
+    pub(crate) fn pem(&self) -> Vec<u8> {
+        pem("PUBLIC KEY", &self.spki()).into_bytes()
     }
 
     /// A policy that wants signatures of this key, with any tag.

@@ -1,5 +1,6 @@
 //! Whose signatures a requirement accepts: keys, one's own public key infrastructure, or Fulcio's certificates.
 
+use super::super::calendar::Period;
 use super::super::certificate::Anchors;
 use super::super::key::PublicKey;
 
@@ -28,4 +29,12 @@ pub(crate) struct Fulcio {
     pub(crate) anchors: Anchors,
     pub(crate) issuer: String,
     pub(crate) email: String,
+}
+
+/// The key of a transparency log.
+#[derive(Debug)]
+pub(crate) struct LogKey {
+    pub(crate) key: PublicKey,
+    /// When the log used it, as far as that is told.
+    pub(crate) period: Period,
 }

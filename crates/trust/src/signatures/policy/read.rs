@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use super::super::calendar::Period;
 use super::super::certificate::Anchors;
 use super::super::encoding;
 use super::super::image_name::is_registry;
 use super::super::json::{self, Fields, JsonError, Value};
 use super::super::key::PublicKey;
+use super::super::trusted_root::{TrustedRoot, is_trusted_root};
 use super::{
-    Authority, Fault, Fulcio, MAX_KEYS, MAX_POLICY_LEN, MAX_REQUIREMENTS, MAX_SCOPES, Pki, PolicyError,
-    Problem, Requirement, Scopes, SignedIdentity,
+    Authority, Fault, Fulcio, LogKey, MAX_KEYS, MAX_POLICY_LEN, MAX_REQUIREMENTS, MAX_SCOPES, Pki,
+    PolicyError, Problem, Requirement, Scopes, SignedIdentity,
 };
 
 /// The keys of `sigstoreSigned` of which exactly one has to be there.
@@ -154,7 +156,7 @@ impl<F: FnMut(&str) -> Result<Vec<u8>, String>> Reader<F> {
             (None, None, Some(pki)) => Authority::Pki(self.pki(pki)?),
             _ => return Err(Problem::NotOne(SIGNERS).into()),
         };
-        let logs = logs.unwrap_or_default().into_iter().map(Source::log_key).collect::<Result<_, Fault>>()?;
+        let logs = log_keys(logs.unwrap_or_default())?;
         let identity = match fields.take("signedIdentity") {
             Some(value) => SignedIdentity::read(value.object("signedIdentity")?)?,
             None => SignedIdentity::default(),
@@ -164,7 +166,12 @@ impl<F: FnMut(&str) -> Result<Vec<u8>, String>> Reader<F> {
 
     fn fulcio(&mut self, mut fields: Fields) -> Result<Fulcio, Fault> {
         let fulcio = Fulcio {
-            anchors: self.certificates(&mut fields, ["caPath", "caData"], "caPath and caData")?,
+            anchors: self.anchors(
+                &mut fields,
+                ["caPath", "caData"],
+                "caPath and caData",
+                Source::authorities,
+            )?,
             issuer: fields.string("oidcIssuer")?,
             email: fields.string("subjectEmail")?,
         };
@@ -177,7 +184,9 @@ impl<F: FnMut(&str) -> Result<Vec<u8>, String>> Reader<F> {
 
     fn pki(&mut self, mut fields: Fields) -> Result<Pki, Fault> {
         let roots = ["caRootsPath", "caRootsData"];
-        let mut anchors = self.certificates(&mut fields, roots, "caRootsPath and caRootsData")?;
+        let mut anchors = self.anchors(&mut fields, roots, "caRootsPath and caRootsData", |source| {
+            Anchors::from_pem(&source.bytes).map_err(|error| source.wrong(error))
+        })?;
         let intermediates = ["caIntermediatesPath", "caIntermediatesData"];
         const EITHER: &str = "caIntermediatesPath and caIntermediatesData";
         if let Some(source) = self.source(&mut fields, intermediates, EITHER)? {
@@ -192,18 +201,16 @@ impl<F: FnMut(&str) -> Result<Vec<u8>, String>> Reader<F> {
         Ok(Pki { anchors, email, hostname })
     }
 
-    /// Reads the certificates behind one of two keys.
-    fn certificates(
+    /// Reads the authorities behind one of two keys.
+    fn anchors(
         &mut self,
         fields: &mut Fields,
         keys: [&'static str; 2],
         either: &'static str,
+        read: fn(Source) -> Result<Anchors, Fault>,
     ) -> Result<Anchors, Fault> {
         let source = self.source(fields, keys, either)?.ok_or(Problem::NotOne(either))?;
-        if !self.loads && source.bytes.is_empty() {
-            return Ok(Anchors::default());
-        }
-        Anchors::from_pem(&source.bytes).map_err(|error| source.wrong(error))
+        if self.loads { read(source) } else { Ok(Anchors::default()) }
     }
 
     /// What stands behind a key with a path or one with data; nothing when both are missing.
@@ -269,15 +276,55 @@ impl Source {
         PublicKey::from_pem(&self.bytes).map_err(|error| Problem::Key { what: self.what, error }.into())
     }
 
-    fn log_key(self) -> Result<PublicKey, Fault> {
+    /// The key of a log in PEM, or those of a trusted root that can sign promises.
+    fn log_keys(self) -> Result<Vec<LogKey>, Fault> {
         let what = self.what.clone();
-        let key = self.key()?;
-        if key.is_ecdsa() { Ok(key) } else { Err(Problem::LogKey(what).into()) }
+        let keys = if is_trusted_root(&self.bytes) {
+            let logs = self.trusted_root()?.logs.into_iter();
+            let named = logs.map(|log| match PublicKey::from_spki(&log.key) {
+                Ok(key) => Ok(LogKey { key, period: log.period }),
+                Err(error) => Err(Problem::Key { what: format!("{what}, log {}", log.name()), error }.into()),
+            });
+            let keys: Vec<LogKey> = named.collect::<Result<_, Fault>>()?;
+            // Logs of the second version sign with Ed25519, and promise nothing.
+            keys.into_iter().filter(|log| log.key.is_ecdsa()).collect()
+        } else {
+            let key = self.key()?;
+            if key.is_ecdsa() { vec![LogKey { key, period: Period::default() }] } else { Vec::new() }
+        };
+        if keys.is_empty() { Err(Problem::LogKey(what).into()) } else { Ok(keys) }
+    }
+
+    /// The certificates of Fulcio in PEM, or the authorities of a trusted root.
+    fn authorities(self) -> Result<Anchors, Fault> {
+        if !is_trusted_root(&self.bytes) {
+            return Anchors::from_pem(&self.bytes).map_err(|error| self.wrong(error));
+        }
+        let what = self.what.clone();
+        Anchors::from_trusted_root(self.trusted_root()?)
+            .map_err(|error| Problem::Certificate { what, error }.into())
+    }
+
+    fn trusted_root(self) -> Result<TrustedRoot, Fault> {
+        let Self { what, bytes } = self;
+        TrustedRoot::read(&bytes).map_err(|error| Problem::TrustedRoot { what, error }.into())
     }
 
     fn wrong(self, error: super::CertificateError) -> Fault {
         Problem::Certificate { what: self.what, error }.into()
     }
+}
+
+/// The keys of logs in all of these.
+fn log_keys(sources: Vec<Source>) -> Result<Vec<LogKey>, Fault> {
+    let mut keys = Vec::new();
+    for source in sources {
+        keys.extend(source.log_keys()?);
+    }
+    if keys.len() > MAX_KEYS {
+        return Err(Problem::TooMany { what: "keys of transparency logs", limit: MAX_KEYS }.into());
+    }
+    Ok(keys)
 }
 
 /// Reads `signedBy`, so that a mistake in it is found although nothing can be done with it.
