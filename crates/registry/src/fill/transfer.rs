@@ -1,11 +1,12 @@
 //! Fetching a whole blob, taken up again wherever it breaks off.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use deltaport_client as client;
 use deltaport_client::ErrorKind;
 use deltaport_store::Partial;
+use tokio::time::Instant;
 
 use super::Failure;
 use super::blobs::Fill;

@@ -8,6 +8,7 @@ use deltaport_registry::Kind;
 use deltaport_store::Faults;
 use deltaport_testkit::upstream::{Reply, Rule, Upstream as Script};
 
+use crate::deltas::{Update, fallbacks};
 use crate::site::*;
 
 /// The system's numbers for a full disk and for one that cannot be read or written.
@@ -18,15 +19,19 @@ const EIO: i32 = 5;
 type Failing = Arc<Mutex<Option<(&'static str, u32, i32)>>>;
 
 fn faults(failing: &Failing) -> Faults {
+    Faults::new(faults_of(failing))
+}
+
+fn faults_of(failing: &Failing) -> impl Fn(&'static str) -> io::Result<()> + Send + Sync + 'static {
     let failing = Arc::clone(failing);
-    Faults::new(move |name| match &mut *failing.lock().unwrap() {
+    move |name| match &mut *failing.lock().unwrap() {
         Some((point, 0, error)) if *point == name => Err(io::Error::from_raw_os_error(*error)),
         Some((point, left, _)) if *point == name => {
             *left -= 1;
             Ok(())
         }
         _ => Ok(()),
-    })
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,4 +92,67 @@ async fn a_slow_disk_slows_down_and_no_more() {
     let site = Site::with(&script, Setup { faults: slow, ..Setup::default() }).await;
     site.gets(&content).await;
     assert_eq!(site.upstream.received(), 6 << 20);
+}
+
+/// A disk that fails while a delta arrives or makes a layer: the layer comes whole, if there is a place for it again, and
+/// in the same request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delta_that_cannot_be_written_ends_in_the_whole_layer() {
+    let update = Update::new();
+    let layer = update.layer();
+    // The first file is that of the whole layer, which could not come without. Then the delta's, and what it makes.
+    for (point, passes) in [
+        ("stage-create", 1),
+        ("stage-create", 2),
+        ("stage-write", 0),
+        ("stage-write", 1),
+        ("blob-sync", 0),
+        ("before-commit", 0),
+    ] {
+        for (error, once) in [(ENOSPC, true), (EIO, true), (ENOSPC, false)] {
+            let failing = Failing::default();
+            let delta = blob_rule(&update.delta).reply(Reply::content(&update.delta));
+            let whole = blob_rule(layer).reply(Reply::content(layer));
+            // What came as far as its place is linked.
+            let head = Rule::on("HEAD", &blob_path(layer)).reply(Reply::content(layer));
+            let script = update.upstream([delta, whole, head]).await;
+            let faults = if once { once_only(&failing) } else { faults(&failing) };
+            let setup = Setup { faults, in_memory: true, ..Setup::default() };
+            let site = update.site(&script, setup).await;
+            *failing.lock().unwrap() = Some((point, passes, error));
+            let got = site.get(layer).await;
+            let applied = || site.counted("upstream_deltas_applied");
+            if once {
+                let (received, whole) = got.unwrap_or_else(|refused| panic!("{point} {passes}: {refused}"));
+                assert!(whole && received == layer.bytes, "{point}");
+                assert!(failing.lock().unwrap().is_none(), "{point} was not met");
+                assert_eq!((applied(), fallbacks(&site)), (0, 1), "{point}");
+            } else {
+                match got {
+                    // What fails may be needed for the delta only.
+                    Ok((received, whole)) => {
+                        assert!(layer.bytes.starts_with(&received), "{point}");
+                        assert_eq!(whole, received.len() == layer.bytes.len(), "{point}");
+                    }
+                    Err(refused) => assert_eq!(refused.kind(), Kind::NoSpace, "{point}"),
+                }
+                *failing.lock().unwrap() = None;
+                site.gets(layer).await;
+                assert!(fallbacks(&site) >= 1, "{point}");
+            }
+            eventually("nothing is left", async || site.kept() == 0).await;
+        }
+    }
+}
+
+/// What fails does so once.
+fn once_only(failing: &Failing) -> Faults {
+    let (failing, fails) = (Arc::clone(failing), faults_of(failing));
+    Faults::new(move |name| {
+        let met = fails(name);
+        if met.is_err() {
+            *failing.lock().unwrap() = None;
+        }
+        met
+    })
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // the helpers of tests fail as tests do
 
+mod day;
 mod deltas;
 mod disk;
 mod liar;

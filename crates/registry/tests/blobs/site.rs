@@ -1,7 +1,7 @@
 //! A site over a scripted upstream, and clients of it.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use deltaport_client as client;
 use deltaport_oci::wire::ByteRange;
@@ -81,7 +81,7 @@ impl Site {
             manifest_cache: 1 << 20,
             grace: Duration::from_secs(600),
             upload_expiry: Duration::from_secs(600),
-            partial_expiry: Duration::from_secs(600),
+            partial_expiry: Duration::from_secs(30 * 86_400),
             faults: setup.faults,
         })
         .await
@@ -142,6 +142,11 @@ impl Site {
 
     pub(crate) async fn pull_manifest(&self, tag: &str) {
         self.registry.manifest(&repository("app"), &tag.parse().unwrap()).await.unwrap();
+    }
+
+    /// Runs the collector as of a moment that is so far away.
+    pub(crate) async fn collect_in(&self, time: Duration) {
+        self.store.collect(SystemTime::now() + time).await.unwrap();
     }
 
     pub(crate) async fn is_filled(&self, content: &Content) -> bool {
