@@ -41,7 +41,9 @@ pub use collect::Collected;
 pub use error::{Error, Result};
 pub use faults::Faults;
 pub use fsck::{Code, Finding, FsckOptions, Progress, Report, Severity, fsck};
-pub use names::{ClaimLimits, DeltaJob, Layer, LayerDelta, Manifest, Names, NewManifest, Page, Referenced};
+pub use names::{
+    Absence, ClaimLimits, DeltaJob, Layer, LayerDelta, Manifest, Names, NewManifest, Page, Referenced,
+};
 pub use partial::Partial;
 pub use rebuild::{Rebuilt, rebuild};
 pub use staging::Staging;

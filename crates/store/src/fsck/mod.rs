@@ -122,6 +122,8 @@ macro_rules! codes {
 }
 
 codes! {
+    /// It is remembered why something is absent that is not, or that no index refers to.
+    AbsenceDangling = "absence-dangling", Warning;
     /// A file does not hold what it is named after.
     BlobCorrupt = "blob-corrupt", Error;
     /// Names say that bytes are here, and they are not.

@@ -30,6 +30,7 @@ impl Check<'_> {
         self.links()?;
         self.manifests()?;
         self.presence()?;
+        self.absences()?;
         self.tags()?;
         self.past()?;
         self.deltas()?;
@@ -166,6 +167,21 @@ impl Check<'_> {
             let detail =
                 if present { "said to be here, and is not" } else { "said to be absent, and is here" };
             self.find(Code::PresenceWrong, format!("{name}@{digest}"), detail, repaired);
+        }
+        Ok(())
+    }
+
+    fn absences(&mut self) -> Result<()> {
+        let dangling: Vec<(i64, String)> = self.rows_of(
+            "SELECT repository, digest FROM absence
+             WHERE NOT EXISTS (SELECT 1 FROM reference
+                 WHERE reference.repository = absence.repository AND reference.digest = absence.digest
+                     AND kind = 'manifest' AND present = 0)",
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        for (repository, digest) in dangling {
+            let repaired = self.mend(|mend| mend.forget_absence(repository, &digest))?;
+            self.find(Code::AbsenceDangling, digest, "no index lacks it", repaired);
         }
         Ok(())
     }

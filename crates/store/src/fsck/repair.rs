@@ -157,6 +157,14 @@ impl Mend<'_> {
         Ok(())
     }
 
+    pub(super) fn forget_absence(&mut self, repository: i64, digest: &str) -> Result<()> {
+        self.tx.connection.execute(
+            "DELETE FROM absence WHERE repository = ?1 AND digest = ?2",
+            params![repository, digest],
+        )?;
+        Ok(())
+    }
+
     pub(super) fn drop_job(&mut self, id: i64) -> Result<()> {
         self.tx.connection.execute("DELETE FROM delta_job WHERE id = ?1", [id])?;
         Ok(())

@@ -3,6 +3,7 @@
 //! [`Names`] is the way in. Below it, each kind of row has a file with plain functions over a connection; `writer` runs
 //! those that change something, `database` those that ask, and `cache` answers what was asked recently.
 
+pub(crate) mod absences;
 pub(crate) mod bases;
 pub(crate) mod blobs;
 pub(crate) mod cache;
@@ -31,6 +32,7 @@ use rusqlite::Row;
 use crate::core::Core;
 use crate::error::{Error, Result};
 
+pub use absences::Absence;
 pub use bases::Layer;
 pub use blobs::Referenced;
 pub(crate) use cache::Stale;
@@ -296,6 +298,53 @@ impl Names {
     pub async fn absent(&self, repository: &RepositoryName, digests: Vec<Digest>) -> Result<Vec<Digest>> {
         let repository = repository.clone();
         self.core.database.read(move |names| manifests::missing(names, &repository, &digests)).await
+    }
+
+    /// The indexes of `repository` that refer to a manifest, whether it is here or not; the most recently stored first,
+    /// at most `limit`.
+    pub async fn indexes_with(
+        &self,
+        repository: &RepositoryName,
+        child: &Digest,
+        limit: usize,
+    ) -> Result<Vec<Digest>> {
+        let (repository, child) = (repository.clone(), *child);
+        self.core.database.read(move |names| absences::indexes_with(names, &repository, &child, limit)).await
+    }
+
+    /// Why `repository` lacks a manifest that one of its indexes refers to, as far as that is known.
+    pub async fn absence(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<Absence>> {
+        let (repository, digest) = (repository.clone(), *digest);
+        self.core.database.read(move |names| absences::find(names, &repository, &digest)).await
+    }
+
+    /// Remembers why `repository` lacks a manifest, until it arrives or no index refers to it any more; does nothing when
+    /// it is here, or none does.
+    pub async fn note_absence(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        absence: Absence,
+    ) -> Result<()> {
+        // Clients ask again and again for what is not there; nothing is written for that.
+        if self.absence(repository, digest).await? == Some(absence) {
+            return Ok(());
+        }
+        let (repository, digest) = (repository.clone(), *digest);
+        let noted = self.core.database.change(move |tx| absences::put(tx, &repository, &digest, absence));
+        noted.await.map(|_| ())
+    }
+
+    /// Removes those of `children` that are here and to which no tag leads except by the index `root`, which stays as it
+    /// is; returns them. What only they referred to is then the collector's.
+    pub async fn evict(
+        &self,
+        repository: &RepositoryName,
+        root: &Digest,
+        children: Vec<Digest>,
+    ) -> Result<Vec<Digest>> {
+        let (repository, root) = (repository.clone(), *root);
+        self.core.database.change(move |tx| absences::evict(tx, &repository, &root, &children)).await
     }
 
     /// What is known about a delta between two layers of a repository.

@@ -8,10 +8,10 @@ use rusqlite::Connection;
 use crate::error::{Error, Result};
 
 /// What `user_version` is in a database of this program.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// Step `n` takes a database from version `n` to `n + 1`. A released step is never changed.
-const STEPS: [&str; 2] = [V1, V2];
+const STEPS: [&str; 3] = [V1, V2, V3];
 
 /// How often a prepared statement is found again.
 const STATEMENTS: usize = 128;
@@ -239,5 +239,29 @@ CREATE INDEX delta_job_by_turn ON delta_job (waited DESC, asked, id) WHERE claim
 CREATE TRIGGER delta_job_collected AFTER DELETE ON repository_blob BEGIN
     DELETE FROM delta_job
         WHERE repository = OLD.repository AND (base = OLD.digest OR target = OLD.digest);
+END;
+";
+
+/// Why children of indexes are absent.
+const V3: &str = "
+-- Why a repository lacks a manifest that its indexes refer to: it was evicted, or upstream has none either.
+CREATE TABLE absence (
+    repository INTEGER NOT NULL REFERENCES repository (id),
+    digest     TEXT NOT NULL,
+    reason     TEXT NOT NULL CHECK (reason IN ('evicted', 'upstream')),
+    PRIMARY KEY (repository, digest)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER absence_ended AFTER INSERT ON manifest BEGIN
+    DELETE FROM absence WHERE repository = NEW.repository AND digest = NEW.digest;
+END;
+
+CREATE TRIGGER absence_forgotten BEFORE DELETE ON manifest BEGIN
+    DELETE FROM absence
+        WHERE repository = OLD.repository
+            AND digest IN (SELECT digest FROM reference WHERE manifest = OLD.id AND kind = 'manifest')
+            AND NOT EXISTS (SELECT 1 FROM reference AS other
+                WHERE other.repository = OLD.repository AND other.digest = absence.digest
+                    AND other.kind = 'manifest' AND other.manifest <> OLD.id);
 END;
 ";

@@ -179,6 +179,7 @@ async fn wrong_rows_are_found_and_mended() {
              VALUES (1, 'sha256:' || printf('%064d', 1), 'sha256:' || printf('%064d', 2), 0, 5)",
             Code::DeltaJobDangling,
         ),
+        ("INSERT INTO absence VALUES (1, 'sha256:' || printf('%064d', 1), 'evicted')", Code::AbsenceDangling),
         ("DELETE FROM review", Code::ReviewMissing),
         ("DELETE FROM blob WHERE digest = (SELECT digest FROM repository_blob LIMIT 1)", Code::BlobOrphan),
     ] {

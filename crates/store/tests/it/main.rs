@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers are tests too
 
+mod absences;
 mod bases;
 mod basics;
 mod collect;
