@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use deltaport_client::{ClientCertificate, CredentialSource, Credentials, Upstream};
+use deltaport_oci::platform::Filter;
 use deltaport_registry::Registry;
 use deltaport_registry::upstream::{Lifetime, Stale, TagPolicy, TagRule};
 use deltaport_server::{BindError, Server};
@@ -70,11 +71,12 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
             uploads_per_caller: count(limits.uploads_per_caller),
             tags_per_put: count(limits.tags_per_push),
         },
-        validate: match &settings.validate {
-            Validate::None => deltaport_registry::Validate::None,
-            Validate::All => deltaport_registry::Validate::All,
-            Validate::Platforms(platforms) => deltaport_registry::Validate::Platforms(platforms.clone()),
-        },
+        validate: validate(&settings.validate),
+        validate_in: settings
+            .repository
+            .iter()
+            .map(|repository| (repository.names.clone(), validate(&repository.validate)))
+            .collect(),
         collect: deltaport_registry::Collect { interval: settings.collect.interval.0 },
         upstreams: upstreams(settings)?,
         fill: deltaport_registry::Fill {
@@ -94,6 +96,16 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
         },
     };
     Ok(Registry::new(options, store, rules(settings)?))
+}
+
+fn validate(validate: &Validate) -> deltaport_registry::Validate {
+    match validate {
+        Validate::None => deltaport_registry::Validate::None,
+        Validate::All => deltaport_registry::Validate::All,
+        Validate::Platforms(patterns) => {
+            deltaport_registry::Validate::Platforms(Filter::new(patterns.clone()))
+        }
+    }
 }
 
 /// The registries whose content is served here. Of two for the same host the first counts.
@@ -116,6 +128,7 @@ fn upstream(upstream: &settings::Upstream) -> anyhow::Result<deltaport_registry:
         default: upstream.default,
         hosts: upstream.hosts.iter().cloned().collect(),
         repositories: upstream.repositories.clone(),
+        platforms: Filter::new(upstream.platforms.clone()).with_platformless(upstream.platformless),
         policy: TagPolicy {
             max_age: upstream.max_age.0,
             rules: upstream.tags.iter().map(tag_rule).collect(),

@@ -17,7 +17,7 @@ mod error_code;
 pub mod manifest;
 pub mod media_type;
 mod name;
-mod platform;
+pub mod platform;
 pub mod wire;
 
 pub use descriptor::Descriptor;

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
-use deltaport_oci::{Digest, ErrorCode, Reference, RepositoryName, manifest::ManifestError};
+use deltaport_oci::manifest::ManifestError;
+use deltaport_oci::platform::NothingMatches;
+use deltaport_oci::{Digest, ErrorCode, Reference, RepositoryName};
 use deltaport_store as store;
 use serde_json::{Value, json};
+
+use crate::fill::Failure;
+use crate::image::Absent;
 
 /// Why the registry could not do something. What [`Display`](std::fmt::Display) says may be shown to clients.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +24,21 @@ pub enum Error {
     /// The manifest is not in the repository.
     #[error("there is no such manifest in this repository")]
     ManifestUnknown(Reference),
+    /// An index of the repository names it, but it is not here and cannot be had.
+    #[error("{0}")]
+    Absent(Box<Absent>),
+    /// The index has nothing for the platforms that were asked for.
+    #[error(transparent)]
+    NothingMatches(Box<NothingMatches>),
+    /// It is one image, and not an index of several.
+    #[error("this is one image and not an index; it cannot be here in part")]
+    NotAnIndex,
+    /// The image consists of too many manifests to be looked at as a whole.
+    #[error("the image consists of more than {limit} manifests")]
+    TooManyManifests {
+        /// How many are looked at.
+        limit: usize,
+    },
     /// The repository does not exist.
     #[error("there is no such repository")]
     NameUnknown(RepositoryName),
@@ -148,12 +168,17 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Denied => Kind::Denied,
-            Self::BlobUnknown(_) | Self::ManifestUnknown(_) | Self::NameUnknown(_) | Self::UploadUnknown => {
-                Kind::NotFound
-            }
+            Self::Absent(_)
+            | Self::BlobUnknown(_)
+            | Self::ManifestUnknown(_)
+            | Self::NameUnknown(_)
+            | Self::UploadUnknown => Kind::NotFound,
             Self::DigestMismatch { .. }
             | Self::Size { .. }
             | Self::ManifestInvalid(_)
+            | Self::NothingMatches(_)
+            | Self::NotAnIndex
+            | Self::TooManyManifests { .. }
             | Self::MissingReferences(_) => Kind::Invalid,
             Self::OutOfOrder { .. } => Kind::OutOfOrder,
             Self::UploadBusy => Kind::Conflict,
@@ -172,6 +197,8 @@ impl Error {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Denied => ErrorCode::Denied,
+            Self::Absent(absent) if absent.blob => ErrorCode::BlobUnknown,
+            Self::Absent(_) => ErrorCode::ManifestUnknown,
             Self::BlobUnknown(_) => ErrorCode::BlobUnknown,
             Self::ManifestUnknown(_) => ErrorCode::ManifestUnknown,
             Self::NameUnknown(_) => ErrorCode::NameUnknown,
@@ -184,7 +211,10 @@ impl Error {
             }
             Self::MissingReferences(_) => ErrorCode::ManifestBlobUnknown,
             Self::TooManyUploads { .. } => ErrorCode::TooManyRequests,
-            Self::Mirror { .. } => ErrorCode::Unsupported,
+            Self::Mirror { .. }
+            | Self::NothingMatches(_)
+            | Self::NotAnIndex
+            | Self::TooManyManifests { .. } => ErrorCode::Unsupported,
             Self::NoSpace | Self::Upstream { .. } | Self::OverQuota { .. } => ErrorCode::Unavailable,
             Self::Internal(_) => ErrorCode::Unknown,
         }
@@ -193,6 +223,7 @@ impl Error {
     /// Facts for programs, beside the sentence for people.
     pub fn detail(&self) -> Option<Value> {
         match self {
+            Self::Absent(absent) => Some(absent.detail()),
             Self::BlobUnknown(digest) => Some(json!({ "digest": digest })),
             Self::ManifestUnknown(reference) => Some(json!({ "reference": reference.to_string() })),
             Self::NameUnknown(name) => Some(json!({ "name": name })),
@@ -203,9 +234,12 @@ impl Error {
             Self::MissingReferences(digests) => Some(json!({ "digests": digests })),
             Self::TooManyUploads { limit }
             | Self::ManifestTooLarge { limit }
+            | Self::TooManyManifests { limit }
             | Self::TooManyTags { limit } => Some(json!({ "limit": limit })),
             Self::BlobTooLarge { limit } => Some(json!({ "limit": limit })),
             Self::Denied
+            | Self::NothingMatches(_)
+            | Self::NotAnIndex
             | Self::UploadUnknown
             | Self::Size { .. }
             | Self::UploadBusy
@@ -216,6 +250,12 @@ impl Error {
             | Self::OverQuota { .. }
             | Self::Internal(_) => None,
         }
+    }
+
+    /// Whether the upstream could not be asked, or did not answer.
+    pub(crate) fn is_offline(&self) -> bool {
+        let Self::Upstream { cause, .. } = self else { return false };
+        cause.downcast_ref::<Failure>().is_some_and(Failure::is_offline)
     }
 
     /// Wraps an error that no client can do anything about.

@@ -4,7 +4,7 @@
 //! use case can be read from top to bottom. It does not know HTTP: no method here takes a header or returns a status.
 //! The server hands it typed values and turns its [`Error`]s into answers.
 //!
-//! Use cases are methods of [`Registry`], in one file per noun: [`pull`], `push`, `uploads`, `lists`, `mount`. Every
+//! Use cases are methods of [`Registry`], in one file per noun: [`pull`], [`image`], `push`, `uploads`, `lists`, `mount`. Every
 //! one of them expects that [`Registry::authorize`] was asked first, and says where more than that is decided.
 
 mod authorize;
@@ -13,6 +13,7 @@ mod error;
 mod files;
 mod fill;
 mod flight;
+pub mod image;
 mod lists;
 mod memory;
 mod metrics;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use deltaport_oci::{Platform, manifest};
+use deltaport_oci::{RepositoryName, manifest, platform};
+use deltaport_trust::Pattern;
 
 use crate::Upstream;
 
@@ -13,6 +14,8 @@ pub struct Options {
     pub limits: Limits,
     /// Which references of a pushed manifest must be in the repository.
     pub validate: Validate,
+    /// Repositories for which that is something else; the first that fits counts.
+    pub validate_in: Vec<(Vec<Pattern>, Validate)>,
     /// How often unreferenced content is looked for.
     pub collect: Collect,
     /// Registries whose content is served here.
@@ -72,7 +75,17 @@ pub enum Validate {
     None,
     /// All blobs of an image, and those children of an index that are for one of these platforms or for none in
     /// particular.
-    Platforms(Vec<Platform>),
+    Platforms(platform::Filter),
+}
+
+impl Options {
+    /// Which references of a manifest must be there when it is pushed to `repository`.
+    pub fn validate(&self, repository: &RepositoryName) -> &Validate {
+        let fits = |(patterns, _): &&(Vec<Pattern>, Validate)| {
+            patterns.iter().any(|pattern| pattern.matches(repository.as_str()))
+        };
+        self.validate_in.iter().find(fits).map_or(&self.validate, |(_, validate)| validate)
+    }
 }
 
 /// How often unreferenced content is looked for. How long it is kept first is the store's setting.

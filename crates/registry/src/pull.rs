@@ -17,13 +17,14 @@ use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+use crate::image::Lost;
 use crate::{Error, Manifest, Registry, Result, fill};
 
 impl Registry {
     /// The manifest that `reference` means in `repository`.
     ///
-    /// Fails with [`Error::ManifestUnknown`] when it is neither here nor upstream, and with [`Error::OverQuota`] when it
-    /// is not here and the upstream wants to be left alone.
+    /// Fails with [`Error::ManifestUnknown`] when it is neither here nor upstream, with [`Error::Absent`] when besides an
+    /// index here names it, and with [`Error::OverQuota`] when it is not here and the upstream wants to be left alone.
     pub async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Pulled> {
         let stored = self.store().names().manifest(repository, reference).await?;
         let found = match (stored, reference) {
@@ -31,6 +32,7 @@ impl Registry {
                 self.count_cached(repository, manifest.bytes.len() as u64);
                 Some(Pulled::fresh(manifest))
             }
+            (None, Reference::Digest(digest)) => return self.absent_manifest(repository, digest).await,
             (stored, _) => self.fill_manifest(repository, reference, stored).await?,
         };
         found.ok_or_else(|| Error::ManifestUnknown(reference.clone()))
@@ -38,7 +40,8 @@ impl Registry {
 
     /// The bytes of a blob of `repository`.
     ///
-    /// Fails with [`Error::BlobUnknown`] when it is neither here nor upstream.
+    /// Fails with [`Error::BlobUnknown`] when it is neither here nor upstream, and with [`Error::Absent`] when besides it
+    /// belongs to an image of an index here.
     pub async fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Body> {
         if let Some(size) = self.store().names().blob(repository, digest).await? {
             // The repository holds it, so its bytes are here; were they lost, an upstream may have them still.
@@ -52,7 +55,12 @@ impl Registry {
                 }
             }
         }
-        self.fill_blob(repository, digest).await?.ok_or(Error::BlobUnknown(*digest))
+        self.check_wanted(repository, Lost::Blob(digest)).await?;
+        match self.fill_blob(repository, digest).await {
+            Ok(Some(body)) => Ok(body),
+            Ok(None) => Err(self.explain(repository, Lost::Blob(digest), Error::BlobUnknown(*digest)).await),
+            Err(error) => Err(self.explain(repository, Lost::Blob(digest), error).await),
+        }
     }
 
     /// The size of a blob of `repository` in bytes, as [`Registry::blob`] would serve it.
@@ -60,7 +68,12 @@ impl Registry {
         if let Some(size) = self.store().names().blob(repository, digest).await? {
             return Ok(size);
         }
-        self.size_upstream(repository, digest).await?.ok_or(Error::BlobUnknown(*digest))
+        self.check_wanted(repository, Lost::Blob(digest)).await?;
+        match self.size_upstream(repository, digest).await {
+            Ok(Some(size)) => Ok(size),
+            Ok(None) => Err(self.explain(repository, Lost::Blob(digest), Error::BlobUnknown(*digest)).await),
+            Err(error) => Err(self.explain(repository, Lost::Blob(digest), error).await),
+        }
     }
 
     /// Counts `bytes` of `repository` that a client was sent, if they are an upstream's.

@@ -32,7 +32,7 @@ impl Registry {
     /// Stores a manifest and points its tags at it, all of it or nothing.
     ///
     /// Fails when the bytes are not a manifest, do not have the digest they are pushed under, exceed a limit, or refer
-    /// to content that is missing and [`Options::validate`](crate::Options::validate) asks for.
+    /// to content that is missing and that [`Options::validate`](crate::Options::validate()) asks for.
     pub async fn put_manifest(
         &self,
         repository: &RepositoryName,
@@ -62,7 +62,7 @@ impl Registry {
         }
         let depth = manifest::Limits { depth: limits.json_depth, descriptors: limits.references };
         let view = manifest::View::parse(&media_type, &bytes, depth)?;
-        let required = required(&view, &self.options().validate);
+        let required = required(&view, self.options().validate(repository));
         let subject = view.subject.as_ref().map(|subject| subject.digest);
         let stored = store::NewManifest { digest, bytes, view, tags: tags.clone(), required };
         self.store().names().put_manifest(repository, stored).await?;
@@ -95,7 +95,7 @@ impl Registry {
 /// What must be in the repository before a manifest is taken.
 fn required(view: &manifest::View, validate: &Validate) -> Vec<Digest> {
     let children = view.manifests.iter().filter(|child| match (validate, &child.platform) {
-        (Validate::Platforms(wanted), Some(platform)) => wanted.iter().any(|want| want.covers(platform)),
+        (Validate::Platforms(wanted), Some(platform)) => wanted.matches(platform),
         _ => true,
     });
     match validate {
@@ -113,7 +113,7 @@ fn required(view: &manifest::View, validate: &Validate) -> Vec<Digest> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use deltaport_oci::media_type;
+    use deltaport_oci::{media_type, platform};
 
     fn descriptor(content: &str, platform: &str) -> String {
         let digest = Digest::sha256(content.as_bytes());
@@ -125,7 +125,8 @@ mod tests {
     }
 
     fn platforms(text: &str) -> Validate {
-        Validate::Platforms(text.split(' ').map(|one| one.parse().expect("a platform")).collect())
+        let patterns = text.split(' ').map(|one| one.parse().expect("a platform")).collect();
+        Validate::Platforms(platform::Filter::new(patterns))
     }
 
     #[test]
@@ -146,6 +147,7 @@ mod tests {
         assert_eq!(required(&view, &Validate::None), []);
         assert_eq!(required(&view, &platforms("linux/amd64")), without("arm64"));
         assert_eq!(required(&view, &platforms("linux/arm64")), without("amd64"));
+        assert_eq!(required(&view, &platforms("*/arm64")), without("amd64"));
         digests.sort_unstable();
         assert_eq!(required(&view, &Validate::All), digests);
         assert_eq!(required(&view, &platforms("linux/amd64 linux/arm64")), digests);

@@ -100,6 +100,7 @@ impl Target {
                 Route::Blob(..) => "blob",
                 Route::Catalog => "catalog",
                 Route::Extensions => "extensions",
+                Route::Image(..) => "image",
                 Route::LayerDelta(_) => "layer_delta",
                 Route::Manifest(..) => "manifest",
                 Route::Referrers(..) => "referrers",
@@ -126,6 +127,11 @@ fn action(route: &Route, method: &Method) -> Result<Action, Failure> {
             // Asking for the state of an upload, or giving it up, is part of pushing.
             let part_of_push = [Method::GET, Method::HEAD, Method::PATCH, Method::PUT, Method::DELETE];
             ("GET, HEAD, PATCH, PUT, DELETE", part_of_push.contains(method).then_some(Action::Push))
+        }
+        // Completing brings content, pruning takes it away.
+        Route::Image(..) => {
+            let pushes = (method == Method::POST).then_some(Action::Push);
+            ("GET, HEAD, POST, DELETE", pulls(method).or(pushes).or_else(|| deletes(method)))
         }
         Route::Manifest(..) => {
             let pushes = (method == Method::PUT).then_some(Action::Push);
@@ -157,6 +163,7 @@ fn locate(
     let route = match route {
         Route::Base | Route::Catalog | Route::Extensions => route,
         Route::Blob(_, digest) => Route::Blob(name, digest),
+        Route::Image(_, reference) => Route::Image(name, reference),
         Route::LayerDelta(_) => Route::LayerDelta(name),
         Route::Manifest(_, reference) => Route::Manifest(name, reference),
         Route::Referrers(_, digest) => Route::Referrers(name, digest),

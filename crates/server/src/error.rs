@@ -200,6 +200,7 @@ mod tests {
 
     use deltaport_oci::Digest;
     use deltaport_registry::Error;
+    use deltaport_registry::image::{Absent, Reason};
 
     use super::*;
 
@@ -227,7 +228,9 @@ mod tests {
             cause: broken(),
         };
         let none = &[];
-        let failures: [Row; 23] = [
+        let absent =
+            |blob| Error::Absent(Box::new(Absent { digest, blob, platform: None, reason: Reason::ByPolicy }));
+        let failures: [Row; 27] = [
             (Error::Denied.into(), 403, ErrorCode::Denied, none),
             (Failure::LogIn, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),
             (Failure::NotKnown, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),
@@ -237,6 +240,10 @@ mod tests {
             (Failure::Query(""), 400, ErrorCode::Unsupported, none),
             (Failure::Interrupted, 400, ErrorCode::BlobUploadInvalid, none),
             (Error::BlobUnknown(digest).into(), 404, ErrorCode::BlobUnknown, none),
+            (absent(false).into(), 404, ErrorCode::ManifestUnknown, none),
+            (absent(true).into(), 404, ErrorCode::BlobUnknown, none),
+            (Error::NotAnIndex.into(), 400, ErrorCode::Unsupported, none),
+            (Error::TooManyManifests { limit: 1 }.into(), 400, ErrorCode::Unsupported, none),
             (Error::UploadUnknown.into(), 404, ErrorCode::BlobUploadUnknown, none),
             (
                 Error::DigestMismatch { expected: digest, actual: digest }.into(),

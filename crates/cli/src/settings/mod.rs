@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use deltaport_oci::Platform;
+use deltaport_oci::platform;
 use deltaport_registry::upstream::TagPattern;
 use deltaport_trust::{Action, Pattern};
 use serde::{Serialize, Serializer};
@@ -41,6 +41,8 @@ pub struct Settings {
     pub shutdown_grace: Span,
     /// Which of the things that a manifest refers to must be here when it is pushed.
     pub validate: Validate,
+    /// Repositories that are not as the others.
+    pub repository: Vec<Repository>,
     /// The certificate.
     pub tls: Tls,
     /// Who may do what.
@@ -72,6 +74,7 @@ impl Settings {
             insecure_http: false,
             shutdown_grace: Span::default(),
             validate: Validate::default(),
+            repository: Vec::new(),
             tls: Tls::default(),
             access: Access::default(),
             limits: Limits::default(),
@@ -100,7 +103,18 @@ pub enum Validate {
     /// Everything.
     All,
     /// The children of an index that are for these platforms, and what every image refers to.
-    Platforms(Vec<Platform>),
+    Platforms(Vec<platform::Pattern>),
+}
+
+/// `[[repository]]`
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Repository {
+    /// Which repositories.
+    #[serde(serialize_with = "as_texts")]
+    pub names: Vec<Pattern>,
+    /// Which of the things that a manifest refers to must be there when it is pushed.
+    pub validate: Validate,
 }
 
 /// `[tls]`
@@ -260,6 +274,11 @@ pub struct Upstream {
     /// Which of its repositories are served.
     #[serde(serialize_with = "as_texts")]
     pub repositories: Vec<Pattern>,
+    /// For which platforms images are fetched; none given are all.
+    #[serde(serialize_with = "as_texts")]
+    pub platforms: Vec<platform::Pattern>,
+    /// Whether what is for no platform is fetched too.
+    pub platformless: bool,
     /// How long a tag is served without asking again.
     pub max_age: Span,
     /// How long a stored tag stands in for an upstream that does not answer.

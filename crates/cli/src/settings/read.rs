@@ -11,8 +11,8 @@ use toml_edit::{Document, Item, TableLike, Value};
 
 use super::check;
 use super::key::{Default as KeyDefault, Key, Keys, Slot, Texts};
-use super::keys::{RULE, SETTINGS, TAG_RULE, UPSTREAM};
-use super::{Rule, Settings, TagRule, Upstream};
+use super::keys::{REPOSITORY, RULE, SETTINGS, TAG_RULE, UPSTREAM};
+use super::{Repository, Rule, Settings, TagRule, Upstream};
 
 /// The most bytes that a configuration file may have.
 pub const MAX_FILE_LEN: u64 = 1 << 20;
@@ -347,6 +347,11 @@ impl Reader<'_> {
 /// Reads `[[access.rule]]`.
 pub(super) fn read_rules(reader: &mut Reader<'_>, item: &Item, settings: &mut Settings) {
     reader.tables::<Rule>("access.rule", item, &[RULE], &mut settings.access.rule);
+}
+
+/// Reads `[[repository]]`.
+pub(super) fn read_repositories(reader: &mut Reader<'_>, item: &Item, settings: &mut Settings) {
+    reader.tables::<Repository>("repository", item, &[REPOSITORY], &mut settings.repository);
 }
 
 /// Reads `[[upstream]]`.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::settings::key::Default as KeyDefault;
-use crate::settings::keys::{RULE, SETTINGS, TAG_RULE, UPSTREAM};
+use crate::settings::keys::{REPOSITORY, RULE, SETTINGS, TAG_RULE, UPSTREAM};
 use proptest::prelude::*;
 
 fn read(text: &str) -> Result<Settings, Vec<Problem>> {
@@ -34,6 +34,9 @@ fn everything_can_be_said() {
         data = "data"
         validate = ["linux/amd64", "linux/arm64/v8"]
         shutdown_grace = "5s"
+        [[repository]]
+        names = ["team/**", "app"]
+        validate = "all"
         [tls]
         certificate = "tls.crt"
         key = "/keys/tls.key"
@@ -56,6 +59,8 @@ fn everything_can_be_said() {
         deltas = "never"
         hosts = ["docker.mirror.example"]
         repositories = ["library/**"]
+        platforms = ["linux/amd64", "linux/arm/*"]
+        platformless = false
         max_age = "5m"
         stale = "30d"
         negative_age = "0s"
@@ -74,6 +79,8 @@ fn everything_can_be_said() {
     assert_eq!(settings.tls.certificate.as_deref(), Some(Path::new("/etc/deltaport/tls.crt")));
     assert_eq!(settings.tls.key.as_deref(), Some(Path::new("/keys/tls.key")));
     assert!(matches!(&settings.validate, Validate::Platforms(platforms) if platforms.len() == 2));
+    assert_eq!((settings.repository[0].names.len(), &settings.repository[0].validate), (2, &Validate::All));
+    assert_eq!((settings.upstream[0].platforms.len(), settings.upstream[0].platformless), (2, false));
     assert_eq!(settings.access.groups["dev"].len(), 2);
     assert_eq!(settings.access.rule[0].allow, [Action::Pull, Action::Push]);
     assert_eq!(settings.upstream[0].url, "https://registry-1.docker.io");
@@ -141,6 +148,14 @@ fn mistakes_are_told_with_their_place_and_what_is_right() {
         ("[log]\nformat = \"xml\"", 2, 10, "must be \"text\" or \"json\""),
         ("validate = \"some\"", 1, 12, "\"some\" is neither"),
         ("validate = [\"linux\"]", 1, 12, "not a platform"),
+        ("validate = []", 1, 12, "an empty list demands nothing"),
+        ("[[repository]]\nnames = [\"a\"]", 2, 1, "needs `validate`"),
+        (
+            "[[upstream]]\nhost = \"a\"\nurl = \"http://a\"\nplatforms = [\"linux/arm*\"]",
+            4,
+            14,
+            "not a platform such as",
+        ),
         (
             "[[access.rule]]\nrepositories = [\"Team/*\"]\nallow = [\"pull\"]\nlocal = true",
             2,
@@ -294,6 +309,8 @@ fn every_field_has_a_row_and_every_row_a_field() {
     assert_eq!(fields(&Upstream::default()), rows);
     let rows: BTreeSet<String> = TAG_RULE.iter().map(|key| key.name.to_owned()).collect();
     assert_eq!(fields(&TagRule::default()), rows);
+    let rows: BTreeSet<String> = REPOSITORY.iter().map(|key| key.name.to_owned()).collect();
+    assert_eq!(fields(&Repository::default()), rows);
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub enum Route {
     Referrers(RepositoryName, Digest),
     /// `/v2/<name>/_deltaport/delta/layer`: a delta between two layers, deltaport's extension.
     LayerDelta(RepositoryName),
+    /// `/v2/<name>/_deltaport/image/<reference>`: what is here of an image, deltaport's extension.
+    Image(RepositoryName, Reference),
 }
 
 /// Why a path has no meaning.
@@ -75,6 +77,10 @@ impl Route {
             let id = if rest.ends_with("/blobs/uploads") { "" } else { last };
             return Ok(if id.is_empty() { Self::Uploads(name) } else { Self::Upload(name, id.to_owned()) });
         }
+        if let Some(name) = head.strip_suffix("/_deltaport/image") {
+            let name = name.parse().map_err(RouteError::Name)?;
+            return Ok(Self::Image(name, last.parse().map_err(RouteError::Reference)?));
+        }
         let (name, noun) = head.rsplit_once('/').ok_or(RouteError::Path)?;
         if !matches!(noun, "blobs" | "manifests" | "referrers") {
             return Err(RouteError::Path);
@@ -97,7 +103,8 @@ impl Route {
             | Self::Manifest(name, _)
             | Self::Tags(name)
             | Self::Referrers(name, _)
-            | Self::LayerDelta(name) => Some(name),
+            | Self::LayerDelta(name)
+            | Self::Image(name, _) => Some(name),
         }
     }
 }
@@ -116,6 +123,7 @@ impl fmt::Display for Route {
             Self::Tags(name) => write!(f, "/v2/{name}/tags/list"),
             Self::Referrers(name, digest) => write!(f, "/v2/{name}/referrers/{digest}"),
             Self::LayerDelta(name) => write!(f, "/v2/{name}/_deltaport/delta/layer"),
+            Self::Image(name, reference) => write!(f, "/v2/{name}/_deltaport/image/{reference}"),
         }
     }
 }
@@ -141,7 +149,9 @@ mod tests {
             Route::Manifest(name.clone(), Reference::Tag("latest".parse().expect("a tag"))),
             Route::Tags(name.clone()),
             Route::Referrers(name.clone(), digest),
-            Route::LayerDelta(name),
+            Route::LayerDelta(name.clone()),
+            Route::Image(name.clone(), Reference::Digest(digest)),
+            Route::Image(name, Reference::Tag("latest".parse().expect("a tag"))),
         ]
     }
 

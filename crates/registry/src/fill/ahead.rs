@@ -8,6 +8,7 @@ use deltaport_oci::{Digest, RepositoryName, media_type};
 
 use super::Failure;
 use super::link::Class;
+use crate::image::Lost;
 use crate::upstream::Source;
 use crate::{Manifest, Registry};
 
@@ -49,7 +50,12 @@ impl Registry {
         }
         let blobs: Vec<Digest> = view.blobs().map(|blob| blob.digest).collect();
         let missing = self.store().names().absent(repository, blobs).await?;
-        if missing.is_empty() {
+        if !missing.is_empty() {
+            let wanted = self.check_wanted(repository, Lost::Manifest(&manifest.digest)).await;
+            if wanted.is_err() {
+                return Ok(());
+            }
+        } else {
             let key = (repository.clone(), manifest.digest);
             self.0.fills.complete.remember(key, (), Instant::now() + LIFE);
         }

@@ -66,6 +66,23 @@ impl Registry {
         }
     }
 
+    /// Fetches a blob that is missing here, behind what clients wait for; returns when it is here. `false` as
+    /// [`Registry::fill_blob`] says `None`.
+    pub(crate) async fn bring_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
+        let Some(source) = self.0.upstreams.source(repository) else { return Ok(false) };
+        if self.is_known_absent(&source.remote, repository, digest) {
+            return Ok(false);
+        }
+        let mut progress = self.follow(source, repository, digest, Class::Ahead)?;
+        let end = progress.wait_for(|now| now.end.is_some()).await.ok().and_then(|now| now.end.clone());
+        match end {
+            Some(Ok(())) => Ok(true),
+            Some(Err(failure)) if failure.is_absence() => Ok(false),
+            Some(Err(failure)) => Err(failure.into()),
+            None => Err(crate::Error::internal("a transfer stopped without saying why")),
+        }
+    }
+
     /// The size of a blob that is missing here, without fetching it; `None` as for [`Registry::fill_blob`].
     pub(crate) async fn size_upstream(
         &self,

@@ -64,8 +64,21 @@ impl Registry {
             Err(_) => Err(Failure::Slow(remote.client.host().into())),
         };
         self.0.fills.answers.note(remote, &wanted.repository, &wanted.reference, &found);
+        self.note_gone(&wanted, &found).await;
         looked.send_replace(Some(found));
         drop(guard);
+    }
+
+    /// Remembers what the upstream does not have (any more), so that it can be told why an index lacks it.
+    async fn note_gone(&self, wanted: &Wanted, found: &Result<Arc<Manifest>, Failure>) {
+        let (Reference::Digest(digest), Err(failure)) = (&wanted.reference, found) else { return };
+        if !failure.is_gone() {
+            return;
+        }
+        let names = self.store().names();
+        if let Err(error) = names.note_absence(&wanted.repository, digest, store::Absence::Upstream).await {
+            tracing::warn!(repository = %wanted.repository, %digest, %error, "cannot note that upstream lacks a manifest");
+        }
     }
 
     async fn look(&self, wanted: &Wanted) -> Result<Arc<Manifest>, Failure> {

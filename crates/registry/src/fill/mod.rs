@@ -85,6 +85,13 @@ impl Fills {
     }
 }
 
+impl Fills {
+    /// Believes no more that everything of an image is here.
+    pub(crate) fn forget_complete(&self, repository: &RepositoryName, image: &Digest) {
+        self.complete.forget(&(repository.clone(), *image));
+    }
+}
+
 /// Why something could not be fetched; everybody who waited for it gets the same.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -147,6 +154,15 @@ impl Failure {
 
     fn is_absence(&self) -> bool {
         self.absence().is_some()
+    }
+
+    /// Whether the upstream could not be asked, or did not answer.
+    pub(crate) fn is_offline(&self) -> bool {
+        match self {
+            Self::Upstream(error) => matches!(error.kind(), ErrorKind::Unavailable { quota: false, .. }),
+            Self::Slow(_) | Self::Paused => true,
+            _ => false,
+        }
     }
 
     /// Whether the upstream does not have it (any more).

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use deltaport_client as client;
-use deltaport_oci::RepositoryName;
+use deltaport_oci::{RepositoryName, platform};
 use deltaport_trust::Pattern;
 
 use crate::{Error, Registry, Result};
@@ -36,6 +36,8 @@ pub struct Upstream {
     pub hosts: Vec<String>,
     /// Which of its repositories are served, by their names there; none given are all.
     pub repositories: Vec<Pattern>,
+    /// Which children of its indexes are fetched.
+    pub platforms: platform::Filter,
     /// How long what it says is believed.
     pub policy: TagPolicy,
     /// When a layer is asked for as a delta.
@@ -52,6 +54,7 @@ impl Upstream {
             default: false,
             hosts: Vec::new(),
             repositories: Vec::new(),
+            platforms: platform::Filter::ALL,
             policy: TagPolicy::DEFAULT,
             deltas: Deltas::Auto,
             metered: false,

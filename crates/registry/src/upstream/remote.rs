@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use deltaport_client as client;
 use deltaport_client::Quota;
-use deltaport_oci::RepositoryName;
+use deltaport_oci::{RepositoryName, platform};
 use deltaport_trust::Pattern;
 
 use crate::fill::Meter;
@@ -33,6 +33,8 @@ pub(crate) struct Remote {
     /// How fast they come.
     pub(crate) speed: Meter,
     pub(crate) policy: TagPolicy,
+    /// Which children of its indexes are fetched.
+    pub(crate) platforms: platform::Filter,
     pub(super) default: bool,
     /// The first component of the local names; for a host with a port, the colon is an underscore.
     pub(super) prefix: String,
@@ -85,6 +87,7 @@ impl Remote {
             metered: upstream.metered,
             speed: Meter::default(),
             policy: upstream.policy.clone(),
+            platforms: upstream.platforms.clone(),
             default: upstream.default,
             prefix: prefix(upstream.client.host()),
             hosts: upstream.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),

@@ -107,7 +107,10 @@ impl Registry {
 /// The children of two indexes that are for the same platform and differ.
 fn same_platforms(old: &View, new: &View) -> Vec<(Digest, Digest)> {
     let pair = |new: &Descriptor| {
-        let same = |old: &&Descriptor| old.platform.is_some() && old.platform == new.platform;
+        let same = |old: &&Descriptor| match (&old.platform, &new.platform) {
+            (Some(old), Some(new)) => old.is_same(new),
+            _ => false,
+        };
         old.manifests.iter().find(same).map(|old| (old.digest, new.digest))
     };
     new.manifests.iter().filter_map(pair).filter(|(old, new)| old != new).take(MAX_CHILDREN).collect()

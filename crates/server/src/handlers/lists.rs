@@ -15,25 +15,28 @@ use crate::respond::{Answer, OCI_FILTERS_APPLIED};
 
 const JSON: &str = "application/json";
 const DOCKER_API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
-/// Tells clients that they may push an index without all of its children.
+/// Tells clients whether they may push an index without all of its children, in the words of Quay's `/v2/`: `true` or
+/// `false`. It is about repositories for which nothing else is configured.
 const SPARSE_MANIFESTS: HeaderName = HeaderName::from_static("x-sparse-manifest-support");
 
 /// GET of the base path (end-1).
 pub(crate) fn base(asked: &Asked<'_>) -> Answer {
     let answer =
         Answer::new(StatusCode::OK).header(DOCKER_API_VERSION, "registry/2.0").json(JSON, &json!({}));
-    match asked.registry().options().validate {
-        Validate::None => answer.header(SPARSE_MANIFESTS, "true"),
-        Validate::All | Validate::Platforms(_) => answer,
-    }
+    let sparse = match asked.registry().options().validate {
+        Validate::None => "true",
+        Validate::All | Validate::Platforms(_) => "false",
+    };
+    answer.header(SPARSE_MANIFESTS, sparse)
 }
 
 /// GET of the extensions that are offered (distribution-spec, extensions/_oci.md).
 pub(crate) fn extensions() -> Answer {
     let deltaport = json!({
         "name": "_deltaport",
-        "description": "Layer deltas: a layer as the difference from one that the client holds",
-        "endpoints": ["_deltaport/delta/layer"],
+        "description": "Layer deltas: a layer as the difference from one that the client holds. \
+                        Images: what is here of one, to complete it and to prune it",
+        "endpoints": ["_deltaport/delta/layer", "_deltaport/image"],
     });
     Answer::new(StatusCode::OK).json(JSON, &json!({ "extensions": [deltaport] }))
 }

@@ -6,6 +6,7 @@ mod blobs;
 mod conditional;
 mod deltas;
 pub(crate) mod health;
+mod images;
 mod lists;
 mod manifests;
 mod uploads;
@@ -68,6 +69,11 @@ pub(crate) async fn call(
         },
         Route::Catalog => lists::catalog(asked).await?,
         Route::Extensions => lists::extensions(),
+        Route::Image(name, reference) => match *method {
+            Method::DELETE => images::prune(asked, &name, &reference).await?,
+            Method::POST => images::complete(asked, &name, &reference).await?,
+            _ => images::show(asked, &name, &reference).await?,
+        },
         Route::LayerDelta(name) => deltas::layer(asked, name).await?,
         Route::Manifest(name, reference) => match *method {
             Method::DELETE => manifests::delete(asked, &name, &reference).await?,

@@ -170,7 +170,7 @@ async fn the_base_path_says_what_this_is() {
     let running = Setup::new().start().await;
     let base = running.send(Request::get("/v2/")).await;
     assert_eq!((base.status, base.header("docker-distribution-api-version")), (200, Some("registry/2.0")));
-    assert_eq!(base.header("x-sparse-manifest-support"), None);
+    assert_eq!(base.header("x-sparse-manifest-support"), Some("false"));
     let mut setup = Setup::new();
     setup.registry.validate = deltaport_registry::Validate::None;
     let base = setup.start().await.send(Request::get("/v2/")).await;

@@ -1,6 +1,7 @@
 //! Pushing: uploads in all their forms, manifests with tags, deleting.
 
 use bytes::Bytes;
+use deltaport_oci::platform::Filter;
 use deltaport_oci::{Algorithm, Digest};
 use deltaport_registry::Validate;
 use deltaport_testkit::http::Request;
@@ -206,8 +207,8 @@ async fn what_must_be_there_is_a_setting() {
     let index = sample::index(&[&here.manifest, &missing.manifest], json!({}));
     for (validate, index_status, image_status) in [
         (Validate::All, 400, 400),
-        (Validate::Platforms(vec!["linux/amd64".parse().expect("a platform")]), 201, 400),
-        (Validate::Platforms(vec!["linux/arm64".parse().expect("a platform")]), 400, 400),
+        (Validate::Platforms(Filter::new(vec!["linux/amd64".parse().expect("a platform")])), 201, 400),
+        (Validate::Platforms(Filter::new(vec!["linux/arm64".parse().expect("a platform")])), 400, 400),
         (Validate::None, 201, 201),
     ] {
         let mut setup = Setup::new();

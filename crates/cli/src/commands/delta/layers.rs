@@ -121,7 +121,7 @@ impl Image {
     /// Whether this may be an older image for the same platform.
     pub(super) fn may_be_older(&self, new: &Self) -> bool {
         match (&self.platform, &new.platform) {
-            (Some(old), Some(new)) => old.covers(new) || new.covers(old),
+            (Some(old), Some(new)) => old.is_same(new),
             _ => true,
         }
     }

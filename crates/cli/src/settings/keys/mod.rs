@@ -10,6 +10,7 @@ mod delta;
 mod fill;
 mod limits;
 mod log;
+mod repository;
 mod tls;
 mod top;
 mod upstream;
@@ -20,11 +21,13 @@ use super::key::Key;
 use super::{Settings, Span};
 
 pub(super) use access::RULE;
+pub(super) use repository::REPOSITORY;
 pub(super) use upstream::{TAG_RULE, UPSTREAM};
 
 /// The keys of the file itself and of its tables that can be there once, in the order of the reference.
 pub(super) const SETTINGS: &[&[Key<Settings>]] = &[
     top::KEYS,
+    repository::KEYS,
     tls::KEYS,
     access::KEYS,
     limits::KEYS,

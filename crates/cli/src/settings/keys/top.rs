@@ -1,10 +1,9 @@
 //! The keys above all tables.
 
-use deltaport_oci::Platform;
-
+use super::repository::{VALIDATE, validate};
 use super::{HOUR, seconds};
-use crate::settings::key::{Default, Key, Slot, Texts};
-use crate::settings::{Settings, Validate};
+use crate::settings::Settings;
+use crate::settings::key::{Default, Key, Slot};
 
 /// The keys of the file itself.
 pub(super) const KEYS: &[Key<Settings>] = &[
@@ -59,26 +58,14 @@ pub(super) const KEYS: &[Key<Settings>] = &[
     },
     Key {
         name: "validate",
-        slot: Slot::ChoiceOrTexts(
-            "\"all\", \"none\" or a list of platforms such as [\"linux/amd64\", \"linux/arm64\"]",
-            validate,
-        ),
+        slot: Slot::ChoiceOrTexts(VALIDATE, |s, value| {
+            s.validate = validate(value)?;
+            Ok(())
+        }),
         default: Default::Value("\"none\""),
         about: "Which of the things that a pushed manifest refers to must be in the repository already: \"none\" accepts \
                 sparse indexes and images, \"all\" refuses whatever is not complete, and a list of platforms demands \
-                complete images but of an index only its children for these platforms.",
+                complete images but of an index only its children for these platforms, as far as it has any, and those \
+                for no platform. Platforms are written as in upstream.platforms. [[repository]] can say otherwise.",
     },
 ];
-
-fn validate(settings: &mut Settings, value: Texts<'_>) -> Result<(), String> {
-    settings.validate = match value {
-        Texts::One("none") => Validate::None,
-        Texts::One("all") => Validate::All,
-        Texts::One(word) => return Err(format!("\"{word}\" is neither \"all\" nor \"none\"")),
-        Texts::Many(texts) => {
-            let platforms: Result<Vec<Platform>, _> = texts.iter().map(|text| text.parse()).collect();
-            Validate::Platforms(platforms.map_err(|error| error.to_string())?)
-        }
-    };
-    Ok(())
-}

@@ -68,6 +68,25 @@ pub(in crate::settings) const UPSTREAM: &[Key<Upstream>] = &[
                 are not found; names that a default upstream does not serve are this registry's own.",
     },
     Key {
+        name: "platforms",
+        slot: Slot::Texts("platforms such as \"linux/arm64\"", |u, text| {
+            u.platforms.push(text.parse().map_err(|error| format!("{error}"))?);
+            Ok(())
+        }),
+        default: Default::Unset { example: "[\"linux/amd64\", \"linux/arm64\"]", means: "all of them" },
+        about: "For which platforms images are fetched from it. The index is always there, byte for byte; of its images, \
+                others are not found unless `deltaport image complete` has brought them. Attestations come with their \
+                image. In linux/amd64, linux/arm/v7, linux/* or windows(10.0.20348)/amd64, `*` stands for anything, no \
+                variant for every variant, and a version of the system for its updates too. An image that no index \
+                here names is fetched whatever it is for.",
+    },
+    Key {
+        name: "platformless",
+        slot: Slot::Flag(|u| &mut u.platformless),
+        default: Default::Value("true"),
+        about: "With platforms: whether those entries of an index are fetched too that are for no platform.",
+    },
+    Key {
         name: "max_age",
         slot: Slot::Span(|u| &mut u.max_age, seconds(0)..=seconds(3650 * DAY)),
         default: Default::Value("\"0s\""),
