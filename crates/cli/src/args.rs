@@ -1,5 +1,6 @@
 //! The command line. Its help is read at 3 a.m.: it says what happens and what to type next.
 
+mod image;
 mod remote;
 mod verify;
 
@@ -15,6 +16,7 @@ use deltaport_oci::Algorithm;
 
 use crate::settings::{Rate, Size, Span};
 
+pub(crate) use image::{Image, ImageCommand, ImageComplete, ImagePrune, ImageShow};
 pub(crate) use remote::{Access, DeltaList, DeltaPush, ImageName};
 pub(crate) use verify::Verify;
 
@@ -36,6 +38,7 @@ pub(crate) enum Command {
     Rebuild(Rebuild),
     Passwd(Passwd),
     Delta(Box<Delta>),
+    Image(Box<Image>),
     Demo(Demo),
     Verify(Verify),
 }

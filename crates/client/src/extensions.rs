@@ -23,12 +23,16 @@ const LIFE: Duration = Duration::from_secs(60 * 60);
 const LIFE_OF_NONE: Duration = Duration::from_secs(10 * 60);
 /// The last part of the path by which layers are asked for as deltas.
 const LAYER_DELTAS: &str = "_deltaport/delta/layer";
+/// The part of the path in front of the reference of an image that is shown, completed or pruned.
+const IMAGES: &str = "_deltaport/image";
 
 /// What an upstream offers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extensions {
     /// Deltas between layers: it is a deltaport hub.
     pub layer_deltas: bool,
+    /// What is there of an image can be asked ([`Upstream::image`]).
+    pub images: bool,
 }
 
 /// What has been found out, and until when it counts. Held while the upstream is asked, so that it is asked once.
@@ -123,7 +127,10 @@ impl Upstream {
             answer.read("the list of extensions", MAX_ANSWER).await.map_err(|kind| self.fail(kind))?;
         let list: List = serde_json::from_slice(&bytes)
             .map_err(|_| self.fail(ErrorKind::protocol("sends a broken list of extensions")))?;
-        let mut endpoints = list.extensions.iter().flat_map(|extension| &extension.endpoints);
-        Ok(Extensions { layer_deltas: endpoints.any(|endpoint| endpoint == LAYER_DELTAS) })
+        let offers = |wanted: &str| {
+            let mut endpoints = list.extensions.iter().flat_map(|extension| &extension.endpoints);
+            endpoints.any(|endpoint| endpoint == wanted)
+        };
+        Ok(Extensions { layer_deltas: offers(LAYER_DELTAS), images: offers(IMAGES) })
     }
 }

@@ -1,8 +1,8 @@
 //! Making the database again from the blobs and the journal.
 //!
 //! Names come from the journal, what they refer to from the bytes of the manifests, sizes from the files. Uploads in
-//! progress and jobs for deltas are lost, and so is when something was last linked or tagged a second time; nothing
-//! else is.
+//! progress, jobs for deltas and why children of indexes are absent are lost, and so is when something was last linked or
+//! tagged a second time; nothing else is.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@ pub(crate) mod config;
 pub(crate) mod delta;
 pub(crate) mod demo;
 pub(crate) mod fsck;
+pub(crate) mod image;
 mod layout;
 pub(crate) mod passwd;
 mod progress;

@@ -160,7 +160,7 @@ async fn what_an_upstream_offers_is_asked_once() {
     let (one, two) = tokio::join!(client.discover(), client.discover());
     assert_eq!(
         (one.unwrap(), two.unwrap()),
-        (Extensions { layer_deltas: true }, Extensions { layer_deltas: true })
+        (Extensions { layer_deltas: true, images: false }, Extensions { layer_deltas: true, images: false })
     );
     assert_eq!(hub.lines(), [format!("GET {path}")]);
 

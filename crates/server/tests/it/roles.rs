@@ -43,6 +43,14 @@ fn rows(route: &Route) -> Vec<Row> {
         ],
         Route::Tags(_) => vec![pull("GET", 200), pull("HEAD", 200), nobody("DELETE"), nobody("POST")],
         Route::Referrers(..) => vec![pull("GET", 200), pull("HEAD", 200), nobody("DELETE"), nobody("PUT")],
+        Route::Image(..) => vec![
+            pull("GET", 404),
+            pull("HEAD", 404),
+            push("POST", 404),
+            delete("DELETE", 400),
+            nobody("PUT"),
+            nobody("PATCH"),
+        ],
         Route::LayerDelta(_) => vec![pull("GET", 400), pull("HEAD", 400), nobody("POST")],
     }
 }
@@ -61,7 +69,8 @@ fn routes(repository: &str) -> Vec<Route> {
         Route::Manifest(name.clone(), "nothing".parse().expect("a tag")),
         Route::Tags(name.clone()),
         Route::Referrers(name.clone(), digest),
-        Route::LayerDelta(name),
+        Route::LayerDelta(name.clone()),
+        Route::Image(name, "nothing".parse().expect("a tag")),
     ]
 }
 

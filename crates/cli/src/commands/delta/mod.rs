@@ -21,6 +21,8 @@ use crate::args::{Delta, DeltaCommand};
 use crate::logging;
 use crate::output::Output;
 
+pub(crate) use self::remote::Remote;
+
 /// What scripts are told when whole layers should be sent. No other command exits with it.
 const NOT_WORTH_IT: u8 = 4;
 

@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// A registry, with what is needed to wait for it.
-pub(super) struct Remote {
+pub(crate) struct Remote {
     runtime: Runtime,
     client: Upstream,
 }
@@ -52,7 +52,7 @@ impl Found {
 
 impl Remote {
     /// The registry of an image. Nothing is asked yet, but the standard input, if the password is there.
-    pub(super) fn of(image: &ImageName, access: &Access) -> anyhow::Result<Self> {
+    pub(crate) fn of(image: &ImageName, access: &Access) -> anyhow::Result<Self> {
         let given = match &access.username {
             Some(username) => {
                 Some(Credentials { username: username.clone(), password: passwd::read_line()? })
@@ -126,7 +126,7 @@ impl Remote {
         repository: &RepositoryName,
         reference: &Reference,
     ) -> anyhow::Result<(Descriptor, View)> {
-        let found = self.patiently(|| self.client.manifest(repository, reference))?;
+        let found = self.patiently(|client| client.manifest(repository, reference))?;
         let view = View::parse(&found.media_type, &found.bytes, Limits::DEFAULT)
             .with_context(|| format!("{reference} cannot be used"))?;
         let manifest = Descriptor {
@@ -193,7 +193,7 @@ impl Remote {
     pub(super) fn push_blob(&self, repository: &RepositoryName, bytes: &Bytes) -> anyhow::Result<()> {
         let (digest, size) = (Digest::sha256(bytes), bytes.len() as u64);
         let content = || stream::iter([Ok(bytes.clone())]);
-        self.patiently(|| self.client.push_blob(repository, &digest, size, content))?;
+        self.patiently(|client| client.push_blob(repository, &digest, size, content))?;
         Ok(())
     }
 
@@ -208,10 +208,11 @@ impl Remote {
         let (bytes, view) = (Bytes::from(bytes.clone()), View::parse(media_type, &bytes, Limits::DEFAULT)?);
         let digest = Digest::sha256(&bytes);
         let reference = Reference::Digest(digest);
-        let push = || self.client.push_manifest(repository, &reference, media_type, bytes.clone());
-        if self.patiently(push)? != Some(*subject) {
+        let pushed =
+            self.patiently(|client| client.push_manifest(repository, &reference, media_type, bytes.clone()))?;
+        if pushed != Some(*subject) {
             let referrer = view.referrer(digest, bytes.len() as u64);
-            self.patiently(|| self.client.list_referrer(repository, subject, &referrer))?;
+            self.patiently(|client| client.list_referrer(repository, subject, &referrer))?;
         }
         Ok(digest)
     }
@@ -223,7 +224,7 @@ impl Remote {
         subject: &Digest,
         artifact_type: &str,
     ) -> anyhow::Result<Vec<Descriptor>> {
-        self.patiently(|| self.client.referrers(repository, subject, Some(artifact_type)))
+        self.patiently(|client| client.referrers(repository, subject, Some(artifact_type)))
     }
 
     /// The deltas to a layer that a hub has made.
@@ -232,17 +233,17 @@ impl Remote {
         repository: &RepositoryName,
         layer: &Digest,
     ) -> anyhow::Result<Vec<LayerDelta>> {
-        self.patiently(|| self.client.layer_deltas(repository, layer))
+        self.patiently(|client| client.layer_deltas(repository, layer))
     }
 
     /// Asks, again if need be.
-    fn patiently<T, F>(&self, ask: impl Fn() -> F) -> anyhow::Result<T>
+    pub(crate) fn patiently<'a, T, F>(&'a self, ask: impl Fn(&'a Upstream) -> F) -> anyhow::Result<T>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let mut failures = 0;
         loop {
-            match self.runtime.block_on(ask()) {
+            match self.runtime.block_on(ask(&self.client)) {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
                     failures += 1;
