@@ -165,9 +165,11 @@ fn a_bundle_as_a_referrer() {
     let policy = layout.policy(key("p256.pub"));
     let output = layout.verify("1.0", &policy, &["--name", NAME, "--json"]);
     assert_eq!(json_of(&output)["manifests"][0]["reason"]["code"], "nameless");
-    let output = layout.verify("1.0", &policy, &["--name", NAME, "--accept-nameless", "--json"]);
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(json_of(&output)["manifests"][0]["signatures"][0]["name"], Value::Null);
+    for tag in ["1.0", ""] {
+        let output = layout.verify(tag, &policy, &["--name", NAME, "--accept-nameless", "--json"]);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(json_of(&output)["manifests"][0]["signatures"][0]["name"], Value::Null);
+    }
 
     // The same in the list that registries without an interface for referrers have under a tag.
     let mut layout = Layout::new();
@@ -188,6 +190,20 @@ fn a_bundle_as_a_referrer() {
     let policy = layout.policy(key("p256.pub"));
     let output = layout.verify("1.0", &policy, &["--name", NAME, "--accept-nameless"]);
     assert!(output.status.success(), "{output:?}");
+}
+
+/// `cosign save` gives nothing a name, and says of each entry what it is.
+#[test]
+fn a_layout_that_cosign_saved() {
+    let mut layout = Layout::new();
+    layout.sign("tagged-p256", image_digest());
+    for (entry, kind) in layout.entries.iter_mut().zip(["image", "sigs"]) {
+        entry["annotations"] = json!({"kind": format!("dev.cosignproject.cosign/{kind}")});
+    }
+    layout.write_index();
+    let output = layout.verify("", &layout.policy(key("p256.pub")), &["--name", NAME, "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(json_of(&output)["manifests"].as_array().unwrap().len(), 1);
 }
 
 /// An index that nobody signed: its image is signed, it is not.

@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Verify, output: &mut Output) -> anyhow::Result<ExitCode
     let policy = policy::load(&args.policy)?.accepting_nameless(args.accept_nameless);
     let name = name(args.name.as_ref(), tag.as_deref())?;
     let entries = layout::all_entries(layout)?;
-    let images = layout::choose(signatures::but_signatures(&entries), tag.as_deref())
+    let images = layout::choose(signatures::but_signatures(layout, &entries), tag.as_deref())
         .with_context(|| format!("in {}", layout.display()))?;
     let mut court = Court {
         policy: &policy,
@@ -97,10 +97,8 @@ impl Court<'_> {
         let verdict = match self.policy.demand(image) {
             Demand::Nothing(verdict) => verdict,
             Demand::Signatures => {
-                let mut documents = Vec::new();
-                for signed in within.iter().chain([&digest]) {
-                    documents.extend(self.signatures.of(signed)?);
-                }
+                let signed: Vec<Digest> = within.iter().copied().chain([digest]).collect();
+                let documents = self.signatures.of(&signed)?;
                 self.policy.judge(image, &documents, self.now)
             }
         };
