@@ -168,7 +168,7 @@ fn a_bundle_as_a_referrer() {
     for tag in ["1.0", ""] {
         let output = layout.verify(tag, &policy, &["--name", NAME, "--accept-nameless", "--json"]);
         assert!(output.status.success(), "{output:?}");
-        assert_eq!(json_of(&output)["manifests"][0]["signatures"][0]["name"], Value::Null);
+        assert_eq!(json_of(&output)["manifests"][0]["grounds"][0]["name"], Value::Null);
     }
 
     // The same in the list that registries without an interface for referrers have under a tag.

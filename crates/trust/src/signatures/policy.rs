@@ -16,6 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use deltaport_oci::Digest;
+use serde::{Serialize, Serializer};
 
 use super::certificate::CertificateError;
 use super::image_name::ImageName;
@@ -174,6 +175,12 @@ pub enum Scope {
     Default,
     /// The scope of the transport `docker`.
     Docker(Arc<str>),
+}
+
+impl Serialize for Scope {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl fmt::Display for Scope {

@@ -1,9 +1,14 @@
 //! Verdicts: accepted, by whom and when; or refused, and why.
+//!
+//! They are written as JSON in one way, whoever shows or keeps them: `{"accepted": true, "scope": …, "grounds": […]}` or
+//! `{"accepted": false, "scope": …, "reason": {"code": …, "message": …}, "others": […]}`. Times are seconds since 1970.
 
 use std::fmt;
 use std::time::SystemTime;
 
 use deltaport_oci::Digest;
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 
 use super::bundle::BundleError;
 use super::certificate::CertificateError;
@@ -29,6 +34,25 @@ impl Verdict {
     }
 }
 
+impl Serialize for Verdict {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("accepted", &self.is_accepted())?;
+        match self {
+            Self::Accepted(Accepted { scope, grounds }) => {
+                map.serialize_entry("scope", scope)?;
+                map.serialize_entry("grounds", grounds)?;
+            }
+            Self::Refused(Refused { scope, reason, others }) => {
+                map.serialize_entry("scope", scope)?;
+                map.serialize_entry("reason", reason)?;
+                map.serialize_entry("others", others)?;
+            }
+        }
+        map.end()
+    }
+}
+
 /// Why an image may enter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
@@ -39,7 +63,8 @@ pub struct Accepted {
 }
 
 /// What met a requirement.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Ground {
     /// `insecureAcceptAnything` wants nothing.
@@ -49,7 +74,7 @@ pub enum Ground {
 }
 
 /// A signature that was accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Signature {
     /// Whose.
     pub signer: Signer,
@@ -62,7 +87,8 @@ pub struct Signature {
 }
 
 /// Who signed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 #[non_exhaustive]
 pub enum Signer {
     /// The owner of a key of the policy.
@@ -73,6 +99,7 @@ pub enum Signer {
     /// The owner of a certificate.
     Certificate {
         /// SHA-256 of the certificate.
+        #[serde(rename = "certificate")]
         fingerprint: Digest,
         /// The address or host of the policy that it was issued for.
         subject: String,
@@ -98,6 +125,18 @@ pub enum Time {
     Claimed(SystemTime),
     /// Nothing says it.
     Unknown,
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (key, time) = match self {
+            Self::Logged(time) => ("logged", time),
+            Self::Claimed(time) => ("claimed", time),
+            Self::Unknown => return serializer.serialize_none(),
+        };
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        serializer.collect_map([(key, since.as_secs())])
+    }
 }
 
 /// Why an image may not enter.
@@ -179,6 +218,12 @@ pub enum Reason {
          accepted only where that is configured"
     )]
     Nameless,
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([("code", self.code()), ("message", &self.to_string())])
+    }
 }
 
 impl Reason {

@@ -1,8 +1,8 @@
 //! What is right is accepted: every kind of key, every format, every way to say whose signature counts.
 
 use deltaport_trust::signatures::{
-    Demand, Ground, Image, ImageName, PublicKey, Reason, Scope, Signature, Signer, Time, Verdict, layers,
-    signature_tag,
+    Demand, Document, Ground, Image, ImageName, PublicKey, Reason, Scope, Signature, Signer, Time, Verdict,
+    layers, signature_tag,
 };
 use serde_json::{Value, json};
 
@@ -208,4 +208,42 @@ fn signatures_lie_where_cosign_puts_them() {
     for other in [json!({"layers": []}), json!({}), json!({"layers": [{"mediaType": "text/spdx+json"}]})] {
         assert!(layers(other.to_string().as_bytes()).unwrap().is_empty(), "{other}");
     }
+}
+
+/// What the command line shows and a registry keeps.
+#[test]
+fn verdicts_are_written_in_one_way() {
+    let written = |requirement: Value, documents: &[Document]| {
+        serde_json::to_value(judge(&policy(requirement), NAME, image_digest(), documents)).unwrap()
+    };
+    let key = signed(json!({"keyPath": "p256.pub"}));
+    assert_eq!(
+        written(key.clone(), &[document("tagged-p256")]),
+        json!({
+            "accepted": true,
+            "scope": "default",
+            "grounds": [{
+                "type": "signature",
+                "signer": {"key": PublicKey::from_pem(&fixture("p256.pub")).unwrap().id()},
+                "digest": image_digest(),
+                "name": NAME,
+                "time": {"claimed": 1_700_000_000},
+            }],
+        })
+    );
+    let logged = &written(fulcio(), &[document("fulcio")])["grounds"][0];
+    assert_eq!(logged["time"], json!({"logged": 1_700_000_000}));
+    assert_eq!(logged["signer"]["subject"], "release@team.example");
+    assert!(logged["signer"]["certificate"].as_str().unwrap().starts_with("sha256:"));
+    let anything = written(json!({"type": "insecureAcceptAnything"}), &[]);
+    assert_eq!(anything["grounds"], json!([{"type": "anything"}]));
+    assert_eq!(
+        written(key, &[]),
+        json!({
+            "accepted": false,
+            "scope": "default",
+            "reason": {"code": "unsigned", "message": "a signature is needed, and there is none"},
+            "others": [],
+        })
+    );
 }

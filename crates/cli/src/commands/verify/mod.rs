@@ -5,12 +5,12 @@ mod signatures;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
 use deltaport_oci::{Descriptor, Digest};
 use deltaport_trust::signatures::{
-    Demand, Ground, Image, ImageName, Policy, Reason, Refused, Signature, Signer, Time, Verdict,
+    Demand, Ground, Image, ImageName, Policy, Refused, Signature, Time, Verdict,
 };
 use serde_json::{Value, json};
 
@@ -46,8 +46,10 @@ pub(crate) fn run(args: &Verify, output: &mut Output) -> anyhow::Result<ExitCode
     let verdicts = court.verdicts;
     let accepted = !verdicts.is_empty() && verdicts.iter().all(|(_, verdict)| verdict.is_accepted());
     if args.json {
-        let manifests: Vec<Value> =
-            verdicts.iter().map(|(digest, verdict)| described(digest, verdict)).collect();
+        let manifests: Vec<Value> = verdicts
+            .iter()
+            .map(|(digest, verdict)| described(digest, verdict))
+            .collect::<anyhow::Result<_>>()?;
         output.json(&json!({
             "accepted": accepted,
             "name": name.to_string(),
@@ -152,51 +154,8 @@ fn signed(signature: &Signature) -> String {
 }
 
 /// A verdict for programs.
-fn described(digest: &Digest, verdict: &Verdict) -> Value {
-    match verdict {
-        Verdict::Accepted(accepted) => json!({
-            "digest": digest,
-            "accepted": true,
-            "scope": accepted.scope.to_string(),
-            "signatures": accepted.grounds.iter().filter_map(signature).collect::<Vec<_>>(),
-        }),
-        Verdict::Refused(Refused { scope, reason, others }) => json!({
-            "digest": digest,
-            "accepted": false,
-            "scope": scope.to_string(),
-            "reason": explained(reason),
-            "others": others.iter().map(explained).collect::<Vec<_>>(),
-        }),
-    }
-}
-
-fn explained(reason: &Reason) -> Value {
-    json!({ "code": reason.code(), "message": reason.to_string() })
-}
-
-fn signature(ground: &Ground) -> Option<Value> {
-    let Ground::Signature(signature) = ground else { return None };
-    let (key, certificate, subject) = match &signature.signer {
-        Signer::Key { key } => (Some(key), None, None),
-        Signer::Certificate { fingerprint, subject } => (None, Some(fingerprint), Some(subject)),
-        _ => (None, None, None),
-    };
-    let (logged, claimed) = match signature.time {
-        Time::Logged(time) => (Some(seconds(time)), None),
-        Time::Claimed(time) => (None, Some(seconds(time))),
-        _ => (None, None),
-    };
-    Some(json!({
-        "digest": signature.digest,
-        "name": signature.name,
-        "key": key,
-        "certificate": certificate,
-        "subject": subject,
-        "logged": logged,
-        "claimed": claimed,
-    }))
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+fn described(digest: &Digest, verdict: &Verdict) -> anyhow::Result<Value> {
+    let mut value = serde_json::to_value(verdict)?;
+    value["digest"] = json!(digest);
+    Ok(value)
 }
