@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use deltaport_oci::{Digest, Reference, RepositoryName};
-use deltaport_store::{Error, LayerDelta, NewManifest, Options, Store, rebuild};
+use deltaport_store::{Absence, Error, LayerDelta, NewManifest, Options, Store, rebuild};
 use proptest::prelude::*;
 
 use crate::common::*;
@@ -13,6 +13,9 @@ const REPOSITORIES: u8 = 3;
 const BLOBS: u8 = 5;
 const MANIFESTS: u8 = 6;
 const TAGS: u8 = 3;
+/// The manifest that is an index, and its children.
+const INDEX: u8 = 2;
+const CHILDREN: [u8; 2] = [0, 1];
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -22,6 +25,7 @@ enum Op {
     PutManifest { repository: u8, manifest: u8, tags: Vec<u8>, strict: bool },
     DeleteManifest { repository: u8, manifest: u8 },
     DeleteTag { repository: u8, tag: u8 },
+    Evict { repository: u8, root: u8, children: Vec<u8> },
     PutDelta { repository: u8, base: u8, target: u8, delta: Option<u8> },
     Collect,
     Restart,
@@ -35,8 +39,10 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (r.clone(), b.clone()).prop_map(|(repository, blob)| Op::Unlink { repository, blob }),
         6 => (r.clone(), m.clone(), proptest::collection::vec(t.clone(), 0..3), any::<bool>())
             .prop_map(|(repository, manifest, tags, strict)| Op::PutManifest { repository, manifest, tags, strict }),
-        2 => (r.clone(), m).prop_map(|(repository, manifest)| Op::DeleteManifest { repository, manifest }),
+        2 => (r.clone(), m.clone()).prop_map(|(repository, manifest)| Op::DeleteManifest { repository, manifest }),
         2 => (r.clone(), t).prop_map(|(repository, tag)| Op::DeleteTag { repository, tag }),
+        3 => (r.clone(), prop_oneof![3 => Just(INDEX), 1 => m.clone()], proptest::collection::vec(m, 1..3))
+            .prop_map(|(repository, root, children)| Op::Evict { repository, root, children }),
         2 => (r, b.clone(), b.clone(), proptest::option::of(b))
             .prop_map(|(repository, base, target, delta)| Op::PutDelta { repository, base, target, delta }),
         1 => Just(Op::Collect),
@@ -96,6 +102,8 @@ struct Model {
 struct Contents {
     blobs: BTreeSet<u8>,
     manifests: BTreeSet<u8>,
+    /// Children of the index that were evicted and have not come back.
+    evicted: BTreeSet<u8>,
     tags: BTreeMap<u8, u8>,
     /// What each tag pointed at before, the most recent last.
     past: BTreeMap<u8, Vec<u8>>,
@@ -120,6 +128,27 @@ impl Contents {
             past.retain(|old| *old != manifest);
             past.push(before);
         }
+    }
+
+    /// Whether a tag leads to `manifest` without the index `root`.
+    fn leads_to(&self, manifest: u8, root: u8) -> bool {
+        let tagged = |n: u8| self.tags.values().any(|target| *target == n);
+        tagged(manifest) || (CHILDREN.contains(&manifest) && root != INDEX && tagged(INDEX))
+    }
+
+    fn evict(&mut self, manifest: u8, root: u8) -> bool {
+        let goes = manifest != root && !self.leads_to(manifest, root) && self.manifests.remove(&manifest);
+        if goes && CHILDREN.contains(&manifest) && self.manifests.contains(&INDEX) {
+            self.evicted.insert(manifest);
+        }
+        self.forget_reasons();
+        goes
+    }
+
+    /// A reason goes with the last index that asks for it, and when what it is about is here.
+    fn forget_reasons(&mut self) {
+        let (manifests, index) = (&self.manifests, self.manifests.contains(&INDEX));
+        self.evicted.retain(|child| index && !manifests.contains(child));
     }
 
     fn forget_past_of_gone_tags(&mut self) {
@@ -181,6 +210,7 @@ async fn apply(store: &Store, model: &mut Model, op: &Op) {
                 Ok(()) => {
                     assert!(missing.is_empty());
                     contents.manifests.insert(*n);
+                    contents.forget_reasons();
                     tags.iter().for_each(|tag| contents.point(*tag, *n));
                 }
                 Err(Error::Missing(found)) => assert_eq!(found, missing),
@@ -193,12 +223,20 @@ async fn apply(store: &Store, model: &mut Model, op: &Op) {
             assert_eq!(deleted.unwrap(), contents.manifests.remove(n));
             contents.tags.retain(|_, target| target != n);
             contents.forget_past_of_gone_tags();
+            contents.forget_reasons();
         }
         Op::DeleteTag { repository, tag: n } => {
             let deleted = names.delete_tag(&repository_of(*repository), &tag(&tag_name(*n))).await.unwrap();
             let contents = model.of(*repository);
             assert_eq!(deleted, contents.tags.remove(n).is_some());
             contents.forget_past_of_gone_tags();
+        }
+        Op::Evict { repository, root, children } => {
+            let digests = children.iter().map(|n| manifest(*n).digest).collect();
+            let evicted = names.evict(&repository_of(*repository), &manifest(*root).digest, digests).await;
+            let contents = model.of(*repository);
+            let expected = children.iter().filter(|n| contents.evict(**n, *root));
+            assert_eq!(evicted.unwrap(), expected.map(|n| manifest(*n).digest).collect::<Vec<_>>());
         }
         Op::PutDelta { repository, base, target, delta } => {
             let known = delta.map_or(LayerDelta::NotWorthIt, |n| LayerDelta::Blob(blob_digest(n)));
@@ -246,6 +284,8 @@ async fn compare(store: &Store, model: &Model) {
             let found = names.manifest(&repository, &Reference::Digest(wanted.digest)).await.unwrap();
             let expected = contents.manifests.contains(&n).then_some(wanted.bytes);
             assert_eq!(found.map(|m| m.bytes.clone()), expected);
+            let absence = names.absence(&repository, &wanted.digest).await.unwrap();
+            assert_eq!(absence, contents.evicted.contains(&n).then_some(Absence::Evicted));
             let mut referrers: Vec<_> = contents
                 .manifests
                 .iter()
@@ -324,6 +364,8 @@ async fn run(ops: &[Op]) {
     assert_eq!(state(dir.path()), before);
     assert_clean(dir.path());
     let store = Store::open(settings()).await.unwrap();
+    // Reasons are in no journal.
+    model.repositories.values_mut().for_each(|contents| contents.evicted.clear());
     compare(&store, &model).await;
 }
 
