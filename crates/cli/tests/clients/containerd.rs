@@ -60,6 +60,12 @@ impl<'a> Containerd<'a> {
         row.split_whitespace().nth(2).expect("REF TYPE DIGEST").to_owned()
     }
 
+    /// A manifest that it holds.
+    fn fields(&self, digest: &str) -> Value {
+        let text = ctr(self.sandbox).args(["content", "get", digest]).ok();
+        serde_json::from_str(&text).expect("a manifest is JSON")
+    }
+
     /// The files in the image `reference` are those of `layer_seed`'s layer.
     fn assert_unpacks(&self, reference: &str, path: &str, content: &str) {
         let target = self.sandbox.path("mounted");
@@ -89,9 +95,14 @@ impl Machine for Containerd<'_> {
         let pull = self.images("pull").arg("--plain-http").args(SNAPSHOTTER);
         pull.arg("--hosts-dir").arg(self.sandbox.path("hosts")).arg(reference).ok();
         let manifest = self.digest(reference);
-        let text = ctr(self.sandbox).args(["content", "get", &manifest]).ok();
-        let fields: Value = serde_json::from_str(&text).expect("a manifest is JSON");
-        Held { manifest, id: fields["config"]["digest"].as_str().expect("it names one").to_owned() }
+        let fields = self.fields(&manifest);
+        let child = fields["manifests"].as_array().map(|children| {
+            let for_it = |child: &&Value| child["platform"]["architecture"] == "amd64";
+            let child = children.iter().find(for_it).expect("there is something for this machine");
+            self.fields(child["digest"].as_str().expect("it has one"))
+        });
+        let image = child.unwrap_or(fields);
+        Held { manifest, id: image["config"]["digest"].as_str().expect("it names one").to_owned() }
     }
 }
 

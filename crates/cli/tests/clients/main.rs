@@ -14,5 +14,6 @@ mod ours;
 mod podman;
 mod registry;
 mod skopeo;
+mod sparse;
 mod through_site;
 mod update;

@@ -36,7 +36,7 @@ pub(crate) trait Machine {
 }
 
 /// Sets up a client in a sandbox, with a site at that address.
-type Start = for<'a> fn(&'a Sandbox, SocketAddr) -> Box<dyn Machine + 'a>;
+pub(crate) type Start = for<'a> fn(&'a Sandbox, SocketAddr) -> Box<dyn Machine + 'a>;
 
 /// An image as a client knows it.
 #[derive(Debug, PartialEq, Eq)]
