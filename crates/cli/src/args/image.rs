@@ -61,7 +61,7 @@ pub(crate) struct ImageShow {
 ///
 /// Also what is not wanted of the upstream otherwise (`platforms` in [[upstream]]),
 /// and what was pruned. Waits until everything is there; interrupted, it goes on where
-/// it was when it is given again. Needs the right to push to the repository.
+/// it was when it is given again. Needs the rights to pull and to push.
 ///
 /// Exits with 0 when everything is here that there is: what the upstream does not have
 /// is told, and is a failure only when its platform was asked for. Exits with 1 when
@@ -89,8 +89,8 @@ pub(crate) struct ImageComplete {
 /// The images for these platforms go, with their attestations; their layers follow
 /// when the collector finds them unused (`collect.grace`). What another tag leads to
 /// stays. What came from an upstream is fetched again when a client asks for it;
-/// WHAT WAS PUSHED HERE COMES BACK ONLY WHEN IT IS PUSHED AGAIN. Needs the right to
-/// delete from the repository.
+/// WHAT WAS PUSHED HERE COMES BACK ONLY WHEN IT IS PUSHED AGAIN. Needs the rights to
+/// pull and to delete.
 ///
 /// Exits with 0 when it was done, also when nothing was left to remove, with 1
 /// otherwise, such as when the image has nothing for a platform.

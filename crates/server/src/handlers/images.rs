@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use deltaport_oci::platform::{Filter, Pattern, PatternError};
 use deltaport_oci::{Reference, RepositoryName};
+use deltaport_trust::Action;
 use http::StatusCode;
 use http::header::RETRY_AFTER;
 use serde_json::json;
@@ -38,6 +39,7 @@ pub(crate) async fn complete(
     name: &RepositoryName,
     reference: &Reference,
 ) -> Result<Answer, Failure> {
+    may_see(&asked, name)?;
     let (registry, filter) = (asked.registry(), filter(&asked)?);
     match tokio::time::timeout(PATIENCE, registry.complete(name, reference, &filter)).await {
         Ok(completed) => {
@@ -60,12 +62,19 @@ pub(crate) async fn prune(
     name: &RepositoryName,
     reference: &Reference,
 ) -> Result<Answer, Failure> {
+    may_see(&asked, name)?;
     let filter = filter(&asked)?;
     if filter.is_all() {
         return Err(Failure::Query("what is to be removed is missing: add ?platform=linux/arm64"));
     }
     let pruned = asked.registry().prune(name, reference, &filter).await?;
     Ok(Answer::new(StatusCode::OK).json(JSON, &pruned))
+}
+
+/// Fails when the caller may not pull: what is done to an image is answered with what there is of it, and that is not for
+/// those who may only push or delete.
+fn may_see(asked: &Asked<'_>, name: &RepositoryName) -> Result<(), Failure> {
+    Ok(asked.registry().authorize(asked.caller, Action::Pull, Some(name))?)
 }
 
 /// Which children of an index are meant.
