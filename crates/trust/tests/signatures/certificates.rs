@@ -134,6 +134,11 @@ fn short_lived_certificates_and_logs() {
     let policy = keyless.policy();
     assert!(Keyless::judge(&policy, good, later).is_accepted());
 
+    for (first, second) in [(None, Some(Keyless::ISSUER)), (Some(Keyless::ISSUER), Some(Keyless::ISSUER))] {
+        let other = keyless.document(&keyless.issue_with(first, second), &keyless.log, unchanged);
+        assert!(Keyless::judge(&policy, other, later).is_accepted());
+    }
+
     let payload = payload(image_digest(), NAME);
     let mut annotations = certificate.1.annotation(&payload);
     annotations["dev.sigstore.cosign/certificate"] = certificate.0.pem().into();
@@ -175,6 +180,15 @@ fn short_lived_certificates_and_logs() {
         (
             "another identity provider",
             keyless.document(&keyless.issue("https://login.example"), &keyless.log, unchanged),
+            CertificateError::Issuer(Keyless::ISSUER.into()).into(),
+        ),
+        (
+            "two identity providers",
+            keyless.document(
+                &keyless.issue_with(Some(Keyless::ISSUER), Some("https://login.example")),
+                &keyless.log,
+                unchanged,
+            ),
             CertificateError::Issuer(Keyless::ISSUER.into()).into(),
         ),
         (

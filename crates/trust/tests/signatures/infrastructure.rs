@@ -155,11 +155,21 @@ impl Keyless {
 
     /// A certificate of one day, for which `issuer` vouched.
     pub(crate) fn issue(&self, issuer: &str) -> (Certificate, Key) {
+        self.issue_with(Some(issuer), None)
+    }
+
+    /// The same with the provider in the extension of the first version, or in that of the second, or in both.
+    pub(crate) fn issue_with(&self, first: Option<&str>, second: Option<&str>) -> (Certificate, Key) {
         let mut params = signer();
         params.not_before = date_time_ymd(2026, 6, 1);
         params.not_after = date_time_ymd(2026, 6, 2);
-        let oid = [1, 3, 6, 1, 4, 1, 57264, 1, 1];
-        params.custom_extensions = vec![CustomExtension::from_oid_content(&oid, issuer.as_bytes().to_vec())];
+        let extension = |last, value: Vec<u8>| {
+            CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 57264, 1, last], value)
+        };
+        let utf8_string =
+            |text: &str| [&[0x0c, u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
+        params.custom_extensions.extend(first.map(|issuer| extension(1, issuer.into())));
+        params.custom_extensions.extend(second.map(|issuer| extension(8, utf8_string(issuer))));
         self.root.issue(&params)
     }
 

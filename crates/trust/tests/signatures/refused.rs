@@ -251,6 +251,11 @@ fn what_a_registry_sends() {
         assert_eq!(layer().with(other.to_vec()).unwrap_err(), DocumentError::Content, "{other:?}");
     }
 
+    let mut lying: Value = serde_json::from_slice(&manifest(SIMPLE, good, json!({}))).unwrap();
+    lying["layers"][0]["size"] = 6.into();
+    let lying = layers(lying.to_string().as_bytes()).unwrap().remove(0);
+    assert_eq!(lying.with(good.to_vec()).unwrap_err(), DocumentError::Content);
+
     // What could not be had is told, and does not stand in the way of what could.
     let key = Key::new();
     let missing = DocumentError::Missing(image_digest());
