@@ -139,6 +139,12 @@ impl Registry {
             let upstream = wanted.source.remote.client.host().into();
             Failure::Manifest { upstream, error: Arc::new(error) }
         })?;
+        if view.is_index()
+            && let Err(nothing) = wanted.source.remote.platforms.select(&view)
+        {
+            // Its clients get the index, and not found for everything in it.
+            tracing::warn!(repository = %wanted.repository, reference = %wanted.reference, %nothing, "nothing of an index is wanted of its upstream");
+        }
         let new = store::NewManifest {
             digest: manifest.digest,
             bytes: manifest.bytes.clone(),
