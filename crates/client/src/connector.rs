@@ -10,6 +10,7 @@ use reqwest::Url;
 use crate::address::Resolver;
 use crate::credentials::read;
 use crate::error::ErrorKind;
+use crate::idle;
 use crate::options::{ClientCertificate, Options};
 use crate::transport::chain;
 
@@ -53,6 +54,7 @@ impl Connector {
                 .no_proxy()
                 .connect_timeout(self.timeout)
                 .tcp_keepalive(KEEPALIVE)
+                .pool_idle_timeout(idle::LIFE)
                 .dns_resolver(self.resolver.clone());
             match identity {
                 Some(identity) => builder.identity(identity.clone()),

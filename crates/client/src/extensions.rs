@@ -1,6 +1,7 @@
 //! What an upstream can do beyond the distribution specification, as it says itself (distribution-spec,
 //! extensions/_oci.md).
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use deltaport_oci::delta_artifact::LayerDelta;
@@ -8,7 +9,6 @@ use deltaport_oci::wire::{Query, Route};
 use deltaport_oci::{Digest, RepositoryName};
 use http::Method;
 use serde::Deserialize;
-use tokio::sync::Mutex;
 
 use crate::auth::Scope;
 use crate::error::{ErrorKind, Result};
@@ -35,8 +35,24 @@ pub struct Extensions {
     pub images: bool,
 }
 
-/// What has been found out, and until when it counts. Held while the upstream is asked, so that it is asked once.
-pub(crate) type Discovered = Mutex<Option<(Extensions, Instant)>>;
+/// What has been found out.
+#[derive(Debug, Default)]
+pub(crate) struct Discovered {
+    /// The last answer, and until when it counts.
+    known: Mutex<Option<(Extensions, Instant)>>,
+    /// Held while the upstream is asked, so that it is asked once.
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl Discovered {
+    fn known(&self) -> MutexGuard<'_, Option<(Extensions, Instant)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn current(&self) -> Option<Extensions> {
+        self.known().filter(|(_, until)| Instant::now() < *until).map(|(extensions, _)| extensions)
+    }
+}
 
 #[derive(Deserialize)]
 struct List {
@@ -66,10 +82,12 @@ impl Upstream {
     /// Asks what the upstream offers, or remembers it from the last time: for an hour, for ten minutes if that was
     /// nothing. A registry that does not know the question, or has no answer for us, offers nothing.
     pub async fn discover(&self) -> Result<Extensions> {
-        let mut discovered = self.discovered().lock().await;
-        if let Some((extensions, until)) = *discovered
-            && Instant::now() < until
-        {
+        let discovered = self.discovered();
+        if let Some(extensions) = discovered.current() {
+            return Ok(extensions);
+        }
+        let _alone = discovered.asking.lock().await;
+        if let Some(extensions) = discovered.current() {
             return Ok(extensions);
         }
         let found = match self.ask_for_extensions().await {
@@ -77,7 +95,7 @@ impl Upstream {
             other => other.unwrap_or_default(),
         };
         let life = if found == Extensions::default() { LIFE_OF_NONE } else { LIFE };
-        *discovered = Some((found, Instant::now() + life));
+        *discovered.known() = Some((found, Instant::now() + life));
         Ok(found)
     }
 
@@ -108,6 +126,33 @@ impl Upstream {
             size: made.size,
         };
         Ok(made.deltas.into_iter().map(delta).collect())
+    }
+
+    /// Whether the upstream is a deltaport hub, as far as it has ever said so; it is not asked.
+    pub fn is_known_hub(&self) -> bool {
+        self.discovered().known().is_some_and(|(extensions, _)| extensions.layer_deltas)
+    }
+
+    /// Makes ready for what comes after a first question, while that is under way: finds out what the upstream offers,
+    /// unless that is known, and opens a few connections to a hub, unless there are some. It does no harm that this
+    /// fails.
+    pub async fn prepare(&self) {
+        match self.discovered().current() {
+            Some(extensions) if extensions.layer_deltas => {
+                let authorization = self.auth().known(&Scope::REGISTRY.to_string());
+                if let Ok(url) = self.url(&Route::Base) {
+                    self.transport().warm(&Request { authorization, ..Request::new(Method::GET, url) }).await;
+                }
+            }
+            Some(_) => {}
+            // Once, however many ask: whoever needs the answer waits for it.
+            None if self.discovered().asking.try_lock().is_err() => {}
+            None => {
+                if let Err(error) = self.discover().await {
+                    tracing::debug!(%error, "what an upstream offers is not known yet");
+                }
+            }
+        }
     }
 
     async fn ask_for_extensions(&self) -> Result<Extensions> {

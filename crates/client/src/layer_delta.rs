@@ -26,7 +26,7 @@ pub enum LayerDelta {
         /// The digest that its bytes should have.
         digest: Digest,
         /// Its bytes.
-        body: BlobBody,
+        body: Box<BlobBody>,
     },
     /// A blob of the repository.
     Named {
@@ -66,7 +66,7 @@ impl Upstream {
                 let digest = content_digest(&answer);
                 let digest = digest.ok_or_else(|| ErrorKind::protocol("sends a delta and not its digest"));
                 let digest = digest.map_err(|kind| self.fail(kind))?;
-                Ok(LayerDelta::Sent { digest, body: self.body(answer, 0, inline)? })
+                Ok(LayerDelta::Sent { digest, body: Box::new(self.body(answer, 0, inline)?) })
             }
             202 => {
                 answer.drain().await;

@@ -15,6 +15,7 @@ mod connector;
 mod credentials;
 mod error;
 mod extensions;
+mod idle;
 mod image;
 mod layer_delta;
 mod options;

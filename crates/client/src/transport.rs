@@ -1,11 +1,12 @@
 //! Single requests: timeouts, redirects, and the rule where credentials may go.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::{Stream, TryStreamExt as _};
 use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -14,6 +15,7 @@ use reqwest::Url;
 use crate::address::{Forbidden, Resolver};
 use crate::connector::{Connector, Identified};
 use crate::error::ErrorKind;
+use crate::idle::Idle;
 use crate::options::{Options, Timeouts};
 use crate::quota::Quota;
 
@@ -21,6 +23,9 @@ use crate::quota::Quota;
 const MAX_REDIRECTS: usize = 5;
 /// How much of a body that nobody wants is read so that its connection can be used again.
 const MAX_DRAIN: u64 = 64 * 1024;
+/// How many connections are opened ahead of the requests that will need them: an image of which few layers change has its
+/// configuration and their deltas asked for at the same time.
+const MAX_SPARE: usize = 2;
 /// The longest pause that an upstream may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
@@ -39,6 +44,12 @@ pub(crate) struct Transport {
     timeouts: Timeouts,
     received: Arc<AtomicU64>,
     quota: Mutex<Option<Quota>>,
+    /// Connections to the upstream itself that nobody uses.
+    idle: Arc<Idle>,
+    /// Whether one connection carries all requests (HTTP/2).
+    multiplexed: AtomicBool,
+    /// Held while connections are opened ahead.
+    warming: tokio::sync::Mutex<()>,
 }
 
 /// A request, before it is known where it will be answered.
@@ -78,8 +89,20 @@ pub(crate) struct Answer {
     response: reqwest::Response,
     /// Whether the upstream itself answered, and not somebody that it redirected to.
     pub(crate) from_home: bool,
+    /// Whether the body has been read to its end.
+    ended: bool,
     stall: Duration,
     received: Arc<AtomicU64>,
+    idle: Arc<Idle>,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // A connection that still has something of an answer on it is closed.
+        if self.from_home && (self.ended || self.response.content_length() == Some(0)) {
+            self.idle.leave();
+        }
+    }
 }
 
 impl Transport {
@@ -99,6 +122,9 @@ impl Transport {
             timeouts: options.timeouts,
             received: Arc::default(),
             quota: Mutex::default(),
+            idle: Arc::default(),
+            multiplexed: AtomicBool::new(false),
+            warming: tokio::sync::Mutex::default(),
         })
     }
 
@@ -167,6 +193,9 @@ impl Transport {
         }
         // Connecting has its own limit inside of this one.
         let limit = self.timeouts.connect + self.timeouts.header;
+        if from_home {
+            self.idle.take();
+        }
         let again = builder.try_clone().filter(|_| request.method.is_safe());
         let sent = async {
             match (builder.send().await, again) {
@@ -221,7 +250,27 @@ impl Transport {
         if from_home && let Some(quota) = Quota::read(response.headers()) {
             *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = Some(quota);
         }
-        Answer { response, from_home, stall: self.timeouts.stall, received: Arc::clone(&self.received) }
+        if from_home && response.version() == http::Version::HTTP_2 {
+            self.multiplexed.store(true, Ordering::Relaxed);
+        }
+        let idle = Arc::clone(&self.idle);
+        let received = Arc::clone(&self.received);
+        Answer { response, from_home, ended: false, stall: self.timeouts.stall, received, idle }
+    }
+
+    /// Opens connections to the upstream itself, with as many requests at once, unless there are [`MAX_SPARE`] that
+    /// nobody uses, or one takes all requests.
+    pub(crate) async fn warm(&self, request: &Request) {
+        let Ok(_alone) = self.warming.try_lock() else { return };
+        if self.multiplexed.load(Ordering::Relaxed) || self.idle.count() >= MAX_SPARE {
+            return;
+        }
+        let ask = async |_| {
+            if let Ok(answer) = self.send(request).await {
+                answer.drain().await;
+            }
+        };
+        join_all((0..MAX_SPARE).map(ask)).await;
     }
 
     /// The connections to somebody who may see our certificate, or to somebody who may not.
@@ -287,6 +336,7 @@ impl Answer {
             Ok(Ok(chunk)) => {
                 let count = chunk.as_ref().map_or(0, |bytes| bytes.len() as u64);
                 self.received.fetch_add(count, Ordering::Relaxed);
+                self.ended |= chunk.is_none();
                 Ok(chunk)
             }
             Ok(Err(error)) => Err(ErrorKind::unavailable(format!("broke off: {}", chain(&error)))),

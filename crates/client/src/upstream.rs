@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use deltaport_oci::wire::{DOCKER_CONTENT_DIGEST, Route};
 use deltaport_oci::{Digest, Reference, RepositoryName, media_type};
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::Url;
 
@@ -114,7 +114,37 @@ impl Upstream {
     /// says they are.
     pub async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Manifest> {
         let route = Route::Manifest(repository.clone(), reference.clone());
-        let mut answer = self.get(Scope::pull(repository), Method::GET, &route, manifest_headers()).await?;
+        let answer = self.get(Scope::pull(repository), Method::GET, &route, manifest_headers()).await?;
+        self.read_manifest(reference, answer).await
+    }
+
+    /// Fetches the manifest that `reference` means, unless that is `known` (RFC 9110, section 13.1.2); `None` when it
+    /// is. Fails as [`Upstream::manifest`].
+    pub async fn manifest_unless(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+        known: &Digest,
+    ) -> Result<Option<Manifest>> {
+        let route = Route::Manifest(repository.clone(), reference.clone());
+        let mut headers = manifest_headers();
+        if let Ok(etag) = HeaderValue::try_from(format!("\"{known}\"")) {
+            headers.insert(IF_NONE_MATCH, etag);
+        }
+        let answer = self.fetch(Scope::pull(repository), Method::GET, &route, headers).await?;
+        match answer.status() {
+            StatusCode::OK => self.read_manifest(reference, answer).await.map(Some),
+            StatusCode::NOT_MODIFIED if content_digest(&answer).is_none_or(|digest| digest == *known) => {
+                Ok(None)
+            }
+            StatusCode::NOT_MODIFIED => {
+                Err(self.fail(ErrorKind::protocol("says that another manifest has not changed")))
+            }
+            _ => Err(self.fail(answer.into_error().await)),
+        }
+    }
+
+    async fn read_manifest(&self, reference: &Reference, mut answer: Answer) -> Result<Manifest> {
         let announced = match reference {
             Reference::Digest(digest) => Some(*digest),
             Reference::Tag(_) => content_digest(&answer),
@@ -189,12 +219,23 @@ impl Upstream {
         route: &Route,
         headers: HeaderMap,
     ) -> Result<Answer> {
-        let url = self.url(route).map_err(|kind| self.fail(kind))?;
-        let answer = self.ask(scope, Request { headers, follow: true, ..Request::new(method, url) }).await?;
+        let answer = self.fetch(scope, method, route, headers).await?;
         match answer.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(answer),
             _ => Err(self.fail(answer.into_error().await)),
         }
+    }
+
+    /// Asks and follows to where the content is.
+    async fn fetch(
+        &self,
+        scope: Scope<'_>,
+        method: Method,
+        route: &Route,
+        headers: HeaderMap,
+    ) -> Result<Answer> {
+        let url = self.url(route).map_err(|kind| self.fail(kind))?;
+        self.ask(scope, Request { headers, follow: true, ..Request::new(method, url) }).await
     }
 
     /// Asks, and answers one challenge.

@@ -249,13 +249,16 @@ async fn a_tag_is_looked_at_once_for_all_and_fetched_when_it_moved() {
         let manifest = pull.await.unwrap();
         assert_eq!((manifest.digest, &manifest.bytes), (old.manifest.digest, &old.manifest.bytes));
     }
-    let gets = script.lines().iter().filter(|line| line.starts_with("GET")).count();
-    assert_eq!(gets, 1, "{:?}", script.lines());
+    let asked = |method: &str| {
+        let lines = script.lines();
+        lines.iter().filter(|line| line.starts_with(method) && line.contains("/manifests/")).count()
+    };
+    assert_eq!(asked("GET"), 1, "{:?}", script.lines());
 
     let by_digest = Reference::Digest(old.manifest.digest);
-    let asked = script.lines().len();
+    let before = asked("");
     site.registry.manifest(&name, &by_digest).await.unwrap();
-    assert_eq!(script.lines().len(), asked, "what is here by digest needs nobody");
+    assert_eq!(asked(""), before, "what is here by digest needs nobody");
 
     for rule in manifest_rules(&new, "latest") {
         script.first(rule);
@@ -264,9 +267,9 @@ async fn a_tag_is_looked_at_once_for_all_and_fetched_when_it_moved() {
     for rule in manifest_rules(&old, "latest") {
         script.first(rule);
     }
-    let asked = script.lines().len();
+    let before = asked("");
     assert_eq!(site.registry.manifest(&name, &tag).await.unwrap().digest, old.manifest.digest);
-    assert_eq!(script.lines().len(), asked + 1, "moved back to what is here: the digest says enough");
+    assert_eq!(asked(""), before + 1, "moved back to what is here: the digest says enough");
 }
 
 #[tokio::test]
@@ -512,6 +515,7 @@ async fn a_delta_brings_the_very_bytes_of_the_layer() {
     rules.extend(old.blobs().map(|blob| blob_rule(blob).reply(Reply::content(blob))));
     rules.extend([
         Rule::hub(),
+        Rule::base(),
         Rule::on("GET", ask).times(2).reply(Reply::status(202).header("Retry-After", "1")),
         Rule::on("GET", ask).reply(Reply::status(307).header("Location", &location)),
         Rule::on("GET", &location).times(1).reply(Reply::content(&delta).truncated_after(1000)),
@@ -522,6 +526,8 @@ async fn a_delta_brings_the_very_bytes_of_the_layer() {
     for tag in ["one", "two"] {
         site.registry.manifest(&repository("app"), &tag.parse().unwrap()).await.unwrap();
         site.blob("app", &old.layers[0].digest).await.unwrap().1.unwrap();
+        // It knows then that it has a hub.
+        site.upstream.discover().await.unwrap();
     }
     let before = site.upstream.received();
     let layer = &new.layers[0];
@@ -535,8 +541,7 @@ async fn a_delta_brings_the_very_bytes_of_the_layer() {
         assert!(received == layer.bytes);
     }
     let cost = site.upstream.received() - before;
-    let question = Rule::HUB.len() as u64;
-    assert_eq!(cost, question + delta.bytes.len() as u64, "the delta, once, and nothing of the layer");
+    assert_eq!(cost, delta.bytes.len() as u64, "the delta, once, and nothing of the layer");
     assert!(cost * 5 < layer.bytes.len() as u64, "{cost} of {}", layer.bytes.len());
     drop(script);
     let kept = async { while site.blob("app", &delta.digest).await.is_ok() {} };

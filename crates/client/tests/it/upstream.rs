@@ -180,6 +180,66 @@ async fn what_an_upstream_lets_us_ask_is_known_as_it_last_said() {
     assert_eq!(upstream.quota(), quota(0));
 }
 
+#[tokio::test]
+async fn a_manifest_that_is_known_is_not_sent_again() {
+    let (old, new) =
+        (Content::new(media_type::OCI_MANIFEST, "{}"), Content::new(media_type::OCI_MANIFEST, "{ }"));
+    let path = "/v2/library/app/manifests/latest";
+    let known = format!("\"{}\"", old.digest);
+    let script = Script::start(vec![
+        Rule::on("GET", path).with_header("if-none-match", &known).times(1).reply(Reply::status(304)),
+        Rule::on("GET", path).times(1).reply(Reply::content(&old)),
+        Rule::on("GET", path).times(1).reply(Reply::content(&new)),
+        Rule::on("GET", path)
+            .times(1)
+            .reply(Reply::status(304).header("Docker-Content-Digest", &new.digest.to_string())),
+        Rule::on("GET", path).times(1).reply(Reply::status(404)),
+        Rule::on("GET", path).reply(Reply::status(304)),
+    ])
+    .await;
+    let upstream = upstream(&script);
+    let ask = async || upstream.manifest_unless(&repository(), &tag(), &old.digest).await;
+    assert_eq!(ask().await, Ok(None));
+    for content in [&old, &new] {
+        assert_eq!(ask().await.unwrap().map(|manifest| manifest.digest), Some(content.digest));
+    }
+    assert!(
+        matches!(ask().await.unwrap_err().kind(), ErrorKind::Protocol(_)),
+        "something else has not changed"
+    );
+    assert!(matches!(ask().await.unwrap_err().kind(), ErrorKind::NotFound));
+    let unasked = upstream.manifest(&repository(), &tag()).await.unwrap_err();
+    assert!(matches!(unasked.kind(), ErrorKind::Protocol(_)), "nobody has said what is known");
+}
+
+#[tokio::test]
+async fn connections_to_a_hub_are_opened_ahead_and_to_others_not() {
+    let script = Script::start(vec![
+        Rule::hub().times(1),
+        Rule::no_hub(),
+        Rule::on("GET", "/v2/").reply(Reply::status(401).body("{}")),
+    ])
+    .await;
+    let connections = |opened: usize, asked: usize| {
+        assert_eq!((script.connections(), script.asked().len()), (opened, asked), "{:?}", script.lines());
+    };
+    let hub = upstream(&script);
+    assert!(!hub.is_known_hub());
+    hub.prepare().await;
+    assert!(hub.is_known_hub());
+    connections(1, 1);
+    hub.prepare().await;
+    connections(2, 3);
+    hub.prepare().await;
+    connections(2, 3);
+    let other = upstream(&script);
+    for _ in 0..3 {
+        other.prepare().await;
+        assert!(!other.is_known_hub());
+    }
+    connections(3, 4);
+}
+
 const DELTA_PATH: &str = "/v2/library/app/_deltaport/delta/layer";
 
 #[tokio::test]

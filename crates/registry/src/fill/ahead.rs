@@ -1,10 +1,11 @@
 //! What a client will ask for next is fetched while it still reads the manifest, so that the link is never idle.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deltaport_oci::manifest::{Limits, View};
-use deltaport_oci::{Digest, RepositoryName, media_type};
+use deltaport_oci::{Descriptor, RepositoryName, media_type};
 
 use super::Failure;
 use super::link::Class;
@@ -48,7 +49,10 @@ impl Registry {
         if !is_image(&view) {
             return Ok(());
         }
-        let blobs: Vec<Digest> = view.blobs().map(|blob| blob.digest).collect();
+        // The largest first: they are layers, and what takes time.
+        let mut blobs: Vec<&Descriptor> = view.blobs().collect();
+        blobs.sort_by_key(|blob| Reverse(blob.size));
+        let blobs = blobs.into_iter().map(|blob| blob.digest).collect();
         let missing = self.store().names().absent(repository, blobs).await?;
         if !missing.is_empty() {
             let wanted = self.check_wanted(repository, Lost::Manifest(&manifest.digest)).await;

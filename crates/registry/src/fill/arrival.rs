@@ -3,6 +3,7 @@
 //! It is a blob of the repository like others, so a client may want it at the same time: another site, for which this one
 //! is the hub. There is one transfer of it then too, in which everybody takes part, whoever has begun it.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use deltaport_oci::{Digest, RepositoryName};
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use super::Failure;
 use super::blobs::{Fill, Following};
 use super::delta::{Fallback, Found};
+use super::pace::{Coming, Pace};
 use super::transfer::Transfer;
 use crate::flight::{Flight, Guard};
 use crate::pull::Progress;
@@ -36,6 +38,7 @@ impl Fill {
         found: Found,
         most: u64,
         place: &mut Option<Arrival>,
+        pace: &Pace,
     ) -> Result<store::Blob, Fallback> {
         // It would wait for itself.
         if found.digest == self.digest {
@@ -45,10 +48,14 @@ impl Fill {
         let following = (receiver, self.claim.clone());
         let key = (self.repository.clone(), found.digest);
         match self.registry.0.fills.blobs.join(key, || following) {
-            Flight::Joined(following) => self.follow_delta(&found.digest, following, most).await,
+            Flight::Joined(following) => {
+                pace.follow(Coming::Elsewhere(following.0.clone()));
+                self.follow_delta(&found.digest, following, most).await
+            }
             Flight::Full => Err(Fallback::Fetch(Failure::Busy)),
             Flight::Started(_, duty) => {
                 let partial = self.registry.store().blobs().partial(&self.repository, &found.digest).await?;
+                pace.follow(Coming::Here(partial.reader(), found.size.or(partial.size())));
                 let fill = Self {
                     registry: self.registry.clone(),
                     source: self.source.clone(),
@@ -56,6 +63,7 @@ impl Fill {
                     digest: found.digest,
                     claim: self.claim.clone(),
                     began: Instant::now(),
+                    intention: Mutex::default(),
                     progress: sender,
                 };
                 place.insert(Arrival { fill, partial, duty }).receive(found, most).await

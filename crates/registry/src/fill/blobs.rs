@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,10 +18,12 @@ use tokio::time::Instant;
 use super::Failure;
 use super::arrival::Arrival;
 use super::link::{Claim, Class};
+use super::pace::Pace;
+use super::questions::Intention;
 use super::transfer::Transfer;
 use crate::flight::Flight;
 use crate::pull::{Body, Filling, Progress};
-use crate::upstream::{Ask, Source};
+use crate::upstream::{Ask, Deltas, Source};
 use crate::{Registry, Result};
 
 /// How many bytes at the end of a blob are kept back until its digest is proven. Who gets a wrong blob up to there gets
@@ -127,8 +130,13 @@ impl Registry {
             Flight::Started((progress, claim), guard) => {
                 let (registry, repository, digest) = (self.clone(), repository.clone(), *digest);
                 let began = Instant::now();
+                let asks = source.remote.deltas != Deltas::Never && source.remote.client.is_known_hub();
+                let intention = asks.then(|| self.0.fills.questions.intend(&repository));
+                let intention = Mutex::new(intention);
                 tokio::spawn(async move {
-                    let fill = Fill { registry, source, repository, digest, claim, began, progress: sender };
+                    let progress = sender;
+                    let fill =
+                        Fill { registry, source, repository, digest, claim, began, intention, progress };
                     fill.run(guard).await;
                 });
                 Ok(progress)
@@ -148,6 +156,8 @@ pub(super) struct Fill {
     pub(super) claim: Claim,
     /// When the first client began to wait.
     pub(super) began: Instant,
+    /// Held as long as it may be about to ask for a delta.
+    pub(super) intention: Mutex<Option<Intention>>,
     pub(super) progress: watch::Sender<Progress>,
 }
 
@@ -210,10 +220,16 @@ impl Fill {
         fetched
     }
 
+    /// Lets those go who wait until a question for a delta is out.
+    pub(super) fn has_asked(&self) {
+        drop(self.intention.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     /// Takes a blob that another repository holds, if the upstream has it in this one too.
     async fn link(&self) -> Result<bool, Failure> {
         let store = self.registry.store();
         let Some(blob) = store.blobs().open(&self.digest).await? else { return Ok(false) };
+        self.has_asked();
         let remote = &self.source.remote;
         let head = remote.client.head_blob(&self.source.repository, &self.digest).await;
         remote.note(Ask::Blob, &head);
@@ -241,13 +257,13 @@ impl Fill {
         whole: &mut Option<Partial>,
     ) -> Result<(), Failure> {
         let missing = size.saturating_sub(whole.as_ref().map_or(0, Partial::length));
-        let mut by_delta = pin!(self.by_delta(size, missing, delta));
-        let deadline = self.began + self.registry.options().fill.delta_deadline;
-        match tokio::time::timeout_at(deadline, &mut by_delta).await {
-            Ok(true) => return Ok(()),
-            Ok(false) => return self.whole(Some(size), whole).await,
-            Err(_) => {
-                tracing::info!(digest = %self.digest, "a delta takes long; the layer is fetched beside it")
+        let pace = Pace::default();
+        let mut by_delta = pin!(self.by_delta(size, missing, delta, &pace));
+        tokio::select! {
+            biased;
+            came = &mut by_delta => return if came { Ok(()) } else { self.whole(Some(size), whole).await },
+            () = self.until_late(size, missing, &pace) => {
+                tracing::info!(digest = %self.digest, "a delta takes long; the layer is fetched beside it");
             }
         }
         let mut fetched = pin!(self.whole(Some(size), whole));
@@ -270,6 +286,8 @@ impl Fill {
     /// once more from the beginning: one of the pieces may have been bad. Bytes that came in one answer are what the
     /// upstream has.
     async fn whole(&self, size: Option<u64>, place: &mut Option<Partial>) -> Result<(), Failure> {
+        self.has_asked();
+        self.registry.0.fills.questions.go_first(&self.repository).await;
         let mut again = false;
         loop {
             let partial = match place.take() {

@@ -14,11 +14,12 @@ use deltaport_delta as delta;
 use deltaport_oci::{Digest, RepositoryName};
 use deltaport_store as store;
 
-use super::Failure;
 use super::arrival::Arrival;
 use super::blobs::Fill;
 use super::link::Turn;
+use super::pace::Pace;
 use super::speed::Race;
+use super::{Failure, before};
 use crate::upstream::Deltas;
 
 /// A base that is this many times larger or smaller than the layer has little in common with it.
@@ -109,13 +110,19 @@ impl Fallback {
 impl Fill {
     /// Tries to get the layer as a delta of fewer bytes than are `missing`; `false` when it has to be fetched whole.
     /// `place` is where the delta arrives; what is left there at the end is good for another attempt.
-    pub(super) async fn by_delta(&self, size: u64, missing: u64, place: &mut Option<Arrival>) -> bool {
+    pub(super) async fn by_delta(
+        &self,
+        size: u64,
+        missing: u64,
+        place: &mut Option<Arrival>,
+        pace: &Pace,
+    ) -> bool {
         let most = self.most_worth(size, missing);
         if most == 0 {
             return false;
         }
         let (host, metrics) = (self.source.remote.client.host(), self.registry.metrics());
-        match self.try_delta(size, most, place).await {
+        match self.try_delta(size, most, place, pace).await {
             Ok(delta_size) => {
                 metrics.delta_applied(host, missing.saturating_sub(delta_size));
                 tracing::info!(digest = %self.digest, size, delta_size, "a layer came as a delta");
@@ -146,14 +153,25 @@ impl Fill {
         if too_large || remote.deltas == Deltas::Never || missing < PAYS {
             return 0;
         }
-        let race = Race { link: remote.speed.speed(), apply: self.registry.0.fills.applied.speed() };
+        let race = self.race(remote.speed.speed());
         let spares = remote.deltas == Deltas::Always || remote.metered;
         let most = if spares { missing } else { race.most_that_wins(size, missing) };
         most.min(missing - 1)
     }
 
+    /// What is known of a layer that could come as a delta, over a link that is so fast.
+    pub(super) fn race(&self, link: Option<f64>) -> Race {
+        Race { link, apply: self.registry.0.fills.applied.speed() }
+    }
+
     /// Returns how many bytes the delta had, which are at most `most`.
-    async fn try_delta(&self, size: u64, most: u64, place: &mut Option<Arrival>) -> Result<u64, Fallback> {
+    async fn try_delta(
+        &self,
+        size: u64,
+        most: u64,
+        place: &mut Option<Arrival>,
+        pace: &Pace,
+    ) -> Result<u64, Fallback> {
         let bases = self.bases(size).await?;
         let found = self.find(&bases, most).await?;
         if found.size.is_some_and(|delta| delta > most) {
@@ -161,7 +179,7 @@ impl Fill {
         }
         // From here on clients get the layer, one way or the other, so they can be told its size.
         self.announce(|progress| progress.size = Some(size));
-        let delta = self.fetch_delta(found, most, place).await?;
+        let delta = self.fetch_delta(found, most, place, pace).await?;
         let delta_size = delta.size();
         let _permit = self.registry.0.fills.applying.acquire().await;
         let applied = self.registry.0.fills.applied.begin();
@@ -198,6 +216,9 @@ impl Fill {
     /// A delta from one of `bases`: made by the upstream, or published there. One of at most `most` bytes may be on its
     /// way already.
     async fn find(&self, bases: &[Digest], most: u64) -> Result<Found, Fallback> {
+        if !self.source.remote.client.is_known_hub() {
+            self.has_asked();
+        }
         // Where the answer gets lost, the next question is as likely to find a hub as another registry.
         if self.source.remote.client.discover().await.is_ok_and(|extensions| !extensions.layer_deltas) {
             return self.find_published(bases).await;
@@ -223,9 +244,10 @@ impl Fill {
         let inline = if kept { 0 } else { most };
         loop {
             let turn = self.registry.0.fills.link.turn(&self.claim).await;
-            match client.layer_delta(&self.source.repository, &self.digest, bases, inline).await? {
+            let asking = client.layer_delta(&self.source.repository, &self.digest, bases, inline);
+            match before(asking, || self.has_asked()).await? {
                 LayerDelta::Sent { digest, body } => {
-                    return Ok(Found { digest, size: body.size(), sent: Some((body, turn)) });
+                    return Ok(Found { digest, size: body.size(), sent: Some((*body, turn)) });
                 }
                 LayerDelta::Named { digest, size } => return Ok(Found { digest, size, sent: None }),
                 LayerDelta::None => return Err(Fallback::NotOffered),

@@ -1,4 +1,4 @@
-//! Manifests from upstream: looked at with HEAD, and fetched when they are not here yet.
+//! Manifests from upstream: looked at with HEAD, and fetched when they are not here yet; at a hub in one request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use deltaport_oci::{Reference, RepositoryName, Tag};
 use deltaport_store as store;
 use tokio::sync::watch;
 
-use super::Failure;
+use super::{Failure, before};
 use crate::flight::{Flight, Guard};
-use crate::upstream::{Ask, Source};
+use crate::upstream::{Ask, Deltas, Source};
 use crate::{Manifest, Registry, Result};
 
 /// How long one look at an upstream may take altogether. Clients wait for less; what comes later is for the next.
@@ -84,8 +84,13 @@ impl Registry {
     async fn look(&self, wanted: &Wanted) -> Result<Arc<Manifest>, Failure> {
         let Wanted { source, repository, reference, stored, .. } = wanted;
         let Reference::Tag(tag) = reference else { return self.fetch(wanted).await };
+        // HEAD is for what registries count. A hub does not, and over a slow link one question instead of two is felt.
+        if source.remote.client.is_known_hub() {
+            return before(self.fetch(wanted), || self.warm_up(source)).await;
+        }
         source.may_ask(Ask::Head)?;
-        let head = source.remote.client.head_manifest(&source.repository, reference).await;
+        let head = source.remote.client.head_manifest(&source.repository, reference);
+        let head = before(head, || self.warm_up(source)).await;
         source.remote.note(Ask::Head, &head);
         let digest = match head {
             Ok(head) => head.digest,
@@ -106,16 +111,34 @@ impl Registry {
         self.fetch(wanted).await
     }
 
-    /// Fetches a manifest and stores it.
+    /// Makes an upstream that may have deltas ready for what comes after the manifest, meanwhile.
+    fn warm_up(&self, source: &Source) {
+        let remote = &source.remote;
+        if remote.deltas != Deltas::Never && !remote.is_paused() {
+            let client = remote.client.clone();
+            tokio::spawn(async move { client.prepare().await });
+        }
+    }
+
+    /// Fetches a manifest, unless it is the one that is stored, and stores it.
     async fn fetch(&self, wanted: &Wanted) -> Result<Arc<Manifest>, Failure> {
-        let Wanted { source, reference, spare, .. } = wanted;
+        let Wanted { source, reference, stored, spare, .. } = wanted;
         source.may_ask(Ask::Manifest)?;
         if *spare && source.remote.is_exhausted() {
             return Err(Failure::Exhausted(source.remote.client.host().into()));
         }
-        let fetched = source.remote.client.manifest(&source.repository, reference).await;
+        let client = &source.remote.client;
+        let fetched = match stored {
+            Some(stored) => client.manifest_unless(&source.repository, reference, &stored.digest).await,
+            None => client.manifest(&source.repository, reference).await.map(Some),
+        };
         source.remote.note(Ask::Manifest, &fetched);
-        let client::Manifest { digest, media_type, bytes } = fetched?;
+        let client::Manifest { digest, media_type, bytes } = match (fetched?, stored) {
+            (Some(fetched), _) => fetched,
+            (None, Some(stored)) => return Ok(Arc::clone(stored)),
+            // It was asked for without a condition.
+            (None, None) => return Err(Failure::Lost),
+        };
         self.metrics().received(source.remote.client.host(), bytes.len() as u64);
         let manifest = Arc::new(Manifest { digest, media_type: media_type.into(), bytes });
         let tag = match reference {

@@ -15,12 +15,17 @@ mod blobs;
 mod delta;
 mod link;
 mod manifests;
+mod pace;
 mod published;
+mod questions;
 mod speed;
 mod tags;
 mod transfer;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use deltaport_client as client;
@@ -39,6 +44,7 @@ use blobs::Following;
 use link::Link;
 use manifests::Looked;
 use published::Publications;
+use questions::Questions;
 use tags::{Absence, Answers};
 
 pub(crate) use speed::Meter;
@@ -60,6 +66,8 @@ pub(crate) struct Fills {
     answers: Answers,
     /// What all transfers share.
     link: Link,
+    /// Questions that are about to be asked.
+    questions: Questions,
     /// One permit for each delta that is applied.
     applying: Arc<Semaphore>,
     /// How many bytes of layers are made of deltas.
@@ -77,6 +85,7 @@ impl Fills {
             manifests: SingleFlight::new(MAX_MANIFESTS),
             answers: Answers::new(),
             link: Link::new(options.fill.concurrent, options.fill.bandwidth),
+            questions: Questions::default(),
             applying: Arc::new(Semaphore::new(options.delta.jobs.max(1))),
             applied: Meter::default(),
             publications: Publications::new(),
@@ -89,6 +98,18 @@ impl Fills {
     /// Believes no more that everything of an image is here.
     pub(crate) fn forget_complete(&self, repository: &RepositoryName, image: &Digest) {
         self.complete.forget(&(repository.clone(), *image));
+    }
+}
+
+/// Begins with `first`, calls `then`, and goes on with `first`: the connection that `first` takes is not there for what
+/// `then` lets go.
+async fn before<T>(first: impl Future<Output = T>, then: impl FnOnce()) -> T {
+    let mut first = pin!(first);
+    let begun = poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx))).await;
+    then();
+    match begun {
+        Poll::Ready(done) => done,
+        Poll::Pending => first.await,
     }
 }
 

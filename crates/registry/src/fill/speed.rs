@@ -100,9 +100,13 @@ impl Race {
     /// `missing`. Of a link that was never measured the worst is assumed: that is what deltas are for.
     pub(crate) fn most_that_wins(self, size: u64, missing: u64) -> u64 {
         let Some(link) = self.link else { return missing };
-        let apply = self.apply.unwrap_or(FIRST_APPLY);
-        // What the link carries while the delta is applied. Converting saturates, so less than nothing is nothing.
-        (missing as f64 - size as f64 / apply * link) as u64
+        // Without what the link carries while the delta is applied. Converting saturates: less than nothing is nothing.
+        (missing as f64 - self.applying(size).as_secs_f64() * link) as u64
+    }
+
+    /// How long a delta to a layer of `size` bytes is likely to take when it is here.
+    pub(crate) fn applying(self, size: u64) -> Duration {
+        Duration::try_from_secs_f64(size as f64 / self.apply.unwrap_or(FIRST_APPLY)).unwrap_or(Duration::MAX)
     }
 }
 

@@ -7,6 +7,7 @@ use deltaport_client as client;
 use deltaport_oci::wire::ByteRange;
 use deltaport_oci::{Digest, RepositoryName};
 use deltaport_registry::pull::Body;
+use deltaport_registry::upstream::TagPolicy;
 use deltaport_registry::{Deltas, Error, Options, Registry, Upstream};
 use deltaport_store::{Faults, Store};
 use deltaport_testkit::sample::{Content, Image, bytes};
@@ -32,6 +33,7 @@ pub(crate) struct Setup {
     /// What the upstream is called; each name counts for itself.
     pub(crate) hosts: Vec<String>,
     pub(crate) deltas: Deltas,
+    pub(crate) policy: TagPolicy,
 }
 
 impl Default for Setup {
@@ -50,6 +52,7 @@ impl Default for Setup {
             hosts,
             // On loopback no delta is ever sooner.
             deltas: Deltas::Always,
+            policy: TagPolicy::DEFAULT,
         }
     }
 }
@@ -96,8 +99,11 @@ impl Site {
             client::Upstream::new(&options).unwrap()
         };
         let upstreams: Vec<_> = setup.hosts.iter().map(upstream).collect();
-        let configured =
-            |client: &client::Upstream| Upstream { deltas: setup.deltas, ..Upstream::new(client.clone()) };
+        let configured = |client: &client::Upstream| Upstream {
+            deltas: setup.deltas,
+            policy: setup.policy.clone(),
+            ..Upstream::new(client.clone())
+        };
         let options = Options {
             fill: setup.fill,
             upstreams: upstreams.iter().map(configured).collect(),

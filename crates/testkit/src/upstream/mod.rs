@@ -70,6 +70,11 @@ impl Rule {
         Self::on("GET", "/v2/_oci/ext/discover").reply(Reply::status(200).body(Self::HUB))
     }
 
+    /// The base of the API, which says nothing.
+    pub fn base() -> Self {
+        Self::on("GET", "/v2/")
+    }
+
     /// The question whether it is a hub, which it is not.
     pub fn no_hub() -> Self {
         Self::on("GET", "/v2/_oci/ext/discover").reply(Reply::status(404))
@@ -135,6 +140,8 @@ pub struct Asked {
     pub scripted: bool,
     /// Whether it came over a connection whose other end had shown a certificate.
     pub certified: bool,
+    /// The connection that it came over, counted from 0 in the order in which they were accepted.
+    pub connection: usize,
 }
 
 impl Asked {
@@ -159,6 +166,7 @@ struct Script {
     state: String,
     asked: Vec<Asked>,
     sent: u64,
+    connections: usize,
 }
 
 impl Upstream {
@@ -176,7 +184,7 @@ impl Upstream {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let script = Script { rules, state: String::new(), asked: Vec::new(), sent: 0 };
+        let script = Script { rules, state: String::new(), asked: Vec::new(), sent: 0, connections: 0 };
         let script = Arc::new(Mutex::new(script));
         let accepting = tokio::spawn(accept(listener, tls, Arc::clone(&script)));
         Self { address, scheme, script, accepting }
@@ -205,6 +213,11 @@ impl Upstream {
     /// Method and target of every request so far.
     pub fn lines(&self) -> Vec<String> {
         lock(&self.script).asked.iter().map(Asked::line).collect()
+    }
+
+    /// How many connections have been accepted so far.
+    pub fn connections(&self) -> usize {
+        lock(&self.script).connections
     }
 
     /// How many bytes of bodies were sent so far.
@@ -246,24 +259,34 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, script: Arc<Mut
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let (script, tls) = (Arc::clone(&script), tls.clone());
+        let number = {
+            let mut script = lock(&script);
+            script.connections += 1;
+            script.connections - 1
+        };
         connections.spawn(async move {
             stream.set_nodelay(true)?;
-            let Some(tls) = tls else { return serve(stream, false, script).await };
+            let Some(tls) = tls else { return serve(stream, false, number, script).await };
             let stream = tls.accept(stream).await?;
             let certified = stream.get_ref().1.peer_certificates().is_some();
-            serve(stream, certified, script).await
+            serve(stream, certified, number, script).await
         });
     }
 }
 
 /// Answers the requests of one connection. Where the other end goes away, so does this.
-async fn serve(mut stream: impl Wire, certified: bool, script: Arc<Mutex<Script>>) -> io::Result<()> {
+async fn serve(
+    mut stream: impl Wire,
+    certified: bool,
+    connection: usize,
+    script: Arc<Mutex<Script>>,
+) -> io::Result<()> {
     let mut buffer = BytesMut::new();
     while let Some((first, headers)) = read_head(&mut stream, &mut buffer).await? {
         let body = read_request_body(&mut stream, &mut buffer, &headers).await?;
         let mut words = first.split(' ').map(str::to_owned);
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let asked = Asked { method, target, headers, body, scripted: true, certified };
+        let asked = Asked { method, target, headers, body, scripted: true, certified, connection };
         let range = asked.headers.first("range").map(str::to_owned);
         let head_only = asked.method == "HEAD";
         let reply = lock(&script).answer(asked);
