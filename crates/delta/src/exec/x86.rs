@@ -116,10 +116,114 @@ const fn two() -> [Form; 256] {
     table
 }
 
+/// What is known of an opcode without looking further: how many bytes an immediate value has, and the flags below.
+type Shape = u8;
+const IMMEDIATE: Shape = 7;
+const MODRM: Shape = 8;
+/// The immediate value may be an address.
+const NUMBER: Shape = 16;
+const BRANCH: Shape = 32;
+/// There is more to it, if there is REX.W or in any case.
+const NOT_WIDE: Shape = 64;
+const NEVER: Shape = 128;
+
+/// The shapes of opcodes without prefixes but REX.
+static SHAPES_ONE: [Shape; 256] = shapes(&ONE);
+/// The shapes of those behind 0F.
+static SHAPES_TWO: [Shape; 256] = {
+    let mut shapes = shapes(&TWO);
+    (shapes[0x38], shapes[0x3a]) = (NEVER, NEVER);
+    shapes
+};
+
+const fn shapes(forms: &[Form; 256]) -> [Shape; 256] {
+    let mut shapes = [NEVER; 256];
+    let mut op = 0;
+    while op < 256 {
+        shapes[op] = match forms[op] {
+            Form::Plain(len) => len,
+            Form::Sized => 4 | NUMBER,
+            Form::Wide => 4 | NUMBER | NOT_WIDE,
+            Form::Branch => 4 | BRANCH,
+            Form::ModRm(len) => MODRM | len,
+            Form::ModRmSized => MODRM | NUMBER | 4,
+            _ => NEVER,
+        };
+        op += 1;
+    }
+    shapes
+}
+
+/// How many bytes a ModRM byte entails, without what a SIB byte may; [`FIELD`] if four of them are a displacement.
+static ENTAILED: [u8; 256] = {
+    let mut entailed = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mode, rm) = (byte >> 6, byte & 7);
+        let sib = if mode != 3 && rm == 4 { 1 } else { 0 };
+        entailed[byte] = match mode {
+            0 if rm == 5 => 4 | FIELD,
+            1 => sib + 1,
+            2 => (sib + 4) | FIELD,
+            _ => sib,
+        };
+        byte += 1;
+    }
+    entailed
+};
+const FIELD: u8 = 16;
+
 /// Decodes the instruction at `at`: where it ends (behind `at`), and the reference in it. An instruction that is not
 /// one, or that goes on behind the code, is one byte long.
+#[inline]
 pub(super) fn instruction(code: &[u8], at: usize) -> (usize, Option<Reference>) {
-    decode(code, at).unwrap_or((at + 1, None))
+    usual(code, at).unwrap_or_else(|| decode(code, at).unwrap_or((at + 1, None)))
+}
+
+/// Decodes what most instructions are, in a third of the time; `None` when that does not say that it is not one.
+#[inline]
+fn usual(code: &[u8], start: usize) -> Option<(usize, Option<Reference>)> {
+    let bytes = code.get(start..)?.first_chunk::<16>()?;
+    let rex = bytes[0] & 0xf0 == 0x40;
+    let wide = rex && bytes[0] & 8 != 0;
+    let mut at = usize::from(rex);
+    let op = bytes[at];
+    at += 1;
+    let mut shape = SHAPES_ONE[usize::from(op)];
+    if op == 0x0f {
+        shape = SHAPES_TWO[usize::from(bytes[at])];
+        at += 1;
+    }
+    if shape >= NOT_WIDE && (shape >= NEVER || wide) {
+        return None;
+    }
+    let immediate = usize::from(shape & IMMEDIATE);
+    let mut reference = None;
+    if shape & MODRM != 0 {
+        let byte = bytes[at];
+        let entailed = ENTAILED[usize::from(byte)];
+        // A SIB byte without a base has a displacement.
+        if byte & 0xc7 == 4 && bytes[at + 1] & 7 == 5 {
+            return None;
+        }
+        at += 1 + usize::from(entailed & (FIELD - 1));
+        if entailed & FIELD != 0 {
+            let operand = match byte & 0xc7 {
+                5 if op == 0x8d => Operand::Address,
+                5 => Operand::Data,
+                _ => Operand::Number,
+            };
+            reference = Some((at - 4, operand));
+        }
+    }
+    let end = at + immediate;
+    if shape & BRANCH != 0 {
+        reference = Some((at, Operand::Branch));
+    } else if shape & NUMBER != 0 && reference.is_none() {
+        reference = Some((at, Operand::Number));
+    }
+    let end = start + end;
+    Some((end, reference.map(|(at, operand)| Reference { at: start + at, end, operand })))
 }
 
 fn decode(code: &[u8], start: usize) -> Option<(usize, Option<Reference>)> {
@@ -234,6 +338,8 @@ pub(super) fn value(code: &[u8], at: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn found(code: &[u8]) -> (usize, Option<(usize, Operand)>) {
@@ -299,6 +405,37 @@ mod tests {
         ] {
             assert_eq!(found(code), (code.len(), Some((at, operand))), "{code:x?}");
         }
+    }
+
+    proptest! {
+        #[test]
+        fn usual_instructions_are_what_they_are_otherwise(
+            prefix in proptest::sample::select(vec![vec![], vec![0x48], vec![0x41], vec![0x0f], vec![0x4c, 0x0f], vec![0x66]]),
+            bytes in any::<[u8; 24]>(),
+        ) {
+            let code = [&prefix[..], &bytes].concat();
+            if let Some(found) = usual(&code, 0) {
+                prop_assert_eq!(Some(found), decode(&code, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn every_opcode_is_the_same_both_ways() {
+        let mut usual_ones = 0;
+        for op in 0..=u16::MAX {
+            for modrm in [0x05, 0x04, 0x44, 0x84, 0xc3] {
+                let [op, next] = op.to_be_bytes();
+                for code in [vec![op, next, modrm], vec![0x48, op, next, modrm], vec![0x0f, op, next, modrm]]
+                {
+                    let code = [&code[..], &[0x25; 20]].concat();
+                    let found = usual(&code, 0);
+                    usual_ones += u32::from(found.is_some());
+                    assert!(found.is_none() || found == decode(&code, 0), "{code:x?}");
+                }
+            }
+        }
+        assert!(usual_ones > 600_000, "{usual_ones}");
     }
 
     #[test]
