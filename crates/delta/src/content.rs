@@ -71,32 +71,50 @@ impl<C: Content> Read for Part<C> {
     }
 }
 
-/// Content in something that can seek, through a buffer that serves reads which follow each other.
+/// Content in something that can seek, through a few buffers that serve reads near each other.
 #[derive(Debug)]
 pub(crate) struct Seekable<S> {
     inner: S,
     len: u64,
-    buffer: Vec<u8>,
-    /// Where the buffered bytes are.
-    start: u64,
+    /// By the place of what they hold, of which each place has one only.
+    buffers: Vec<Buffer>,
 }
 
-/// How much is read ahead.
-const AHEAD: usize = 64 << 10;
+/// What was read at one place.
+#[derive(Debug, Default)]
+struct Buffer {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+/// How much is read at once.
+const BLOCK: usize = 64 << 10;
+
+/// How many buffers there are: 2 MiB in all.
+const BUFFERS: usize = 32;
 
 impl<S: Read + Seek> Seekable<S> {
     pub(crate) fn new(mut inner: S) -> io::Result<Self> {
         let len = inner.seek(SeekFrom::End(0))?;
-        Ok(Self { inner, len, buffer: Vec::new(), start: 0 })
+        Ok(Self { inner, len, buffers: (0..BUFFERS).map(|_| Buffer::default()).collect() })
     }
 
-    /// Reads into the buffer what starts at `at`.
-    fn fill(&mut self, at: u64) -> io::Result<()> {
-        let wanted = (self.len - at).min(AHEAD as u64) as usize;
-        self.inner.seek(SeekFrom::Start(at))?;
-        self.buffer.resize(wanted, 0);
-        self.start = at;
-        self.inner.read_exact(&mut self.buffer).inspect_err(|_| self.buffer.clear())
+    /// Copies what is in the block of `at`, from there on, and says how much that was.
+    fn copy(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        let block = at / BLOCK as u64;
+        let buffer = &mut self.buffers[(block % BUFFERS as u64) as usize];
+        let start = block * BLOCK as u64;
+        if buffer.start != start || buffer.bytes.is_empty() {
+            buffer.bytes.resize((self.len - start).min(BLOCK as u64) as usize, 0);
+            buffer.start = start;
+            let read = self.inner.seek(SeekFrom::Start(start));
+            let read = read.and_then(|_| self.inner.read_exact(&mut buffer.bytes));
+            read.inspect_err(|_| buffer.bytes.clear())?;
+        }
+        let held = &buffer.bytes[(at - start) as usize..];
+        let len = held.len().min(bytes.len());
+        bytes[..len].copy_from_slice(&held[..len]);
+        Ok(len)
     }
 }
 
@@ -105,18 +123,19 @@ impl<S: Read + Seek> Content for Seekable<S> {
         self.len
     }
 
-    fn read_at(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let end = at.checked_add(buffer.len() as u64).filter(|end| *end <= self.len);
-        let Some(end) = end else { return Err(io::ErrorKind::UnexpectedEof.into()) };
-        if buffer.len() > AHEAD {
+    fn read_at(&mut self, mut at: u64, mut buffer: &mut [u8]) -> io::Result<()> {
+        if at.checked_add(buffer.len() as u64).is_none_or(|end| end > self.len) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if buffer.len() > BLOCK {
             self.inner.seek(SeekFrom::Start(at))?;
             return self.inner.read_exact(buffer);
         }
-        if at < self.start || end > self.start + self.buffer.len() as u64 {
-            self.fill(at)?;
+        while !buffer.is_empty() {
+            let len = self.copy(at, buffer)?;
+            at += len as u64;
+            buffer = &mut buffer[len..];
         }
-        let from = (at - self.start) as usize;
-        buffer.copy_from_slice(&self.buffer[from..from + buffer.len()]);
         Ok(())
     }
 }
