@@ -11,7 +11,7 @@ use deltaport_oci::Algorithm;
 use self::staged::Staged;
 use crate::apply::{Limits, MAX_ENCODER_MEMORY, apply};
 use crate::code::{self, Effort};
-use crate::content::{Content as _, Part, Seekable};
+use crate::content::{Content as _, Seekable};
 use crate::error::Error;
 use crate::exec::{self, Predicted};
 use crate::format::{Base, Blob, Form, Header, Kind, MAX_BASES};
@@ -278,9 +278,8 @@ where
             Profile::Fast => Effort::Fast,
             Profile::Best => Effort::Best,
         };
-        let new = Part::new(new, 0..new_len);
         let old = Predicted::new(old, Arc::clone(&tables.matches), tables.models);
-        code::encode_content_within(self.allowed, &tables.matches, old, new, new_len, effort, &mut payload)?;
+        code::encode_content_within(self.allowed, &tables.matches, old, new, effort, &mut payload)?;
         sections.data = (payload.len() - before) as u64;
         let mut recipes = recipes.into_iter();
         let recipe = recipes.next();

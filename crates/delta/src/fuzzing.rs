@@ -30,7 +30,7 @@ pub fn code(old: &[u8], new: &[u8], fast: bool) {
     let matches = matches.expect("memory can be read");
     let mut section = Vec::new();
     let reference = Unchanged(old);
-    code::encode_content(&matches, reference, new, new.len() as u64, effort, &mut section).expect("they fit");
+    code::encode_content(&matches, reference, new, effort, &mut section).expect("they fit");
     let mut back = Vec::new();
     let mut decoder =
         code::Decoder::new(&matches[..], &section[..], Unchanged(old), new.len() as u64).expect("written");

@@ -95,7 +95,7 @@ fn section(delta: &mut impl Read, len: u64) -> Result<Vec<u8>, Error> {
 fn squeeze(table: &[u8], bytes: &mut Vec<u8>) -> Result<u64, Error> {
     let before = bytes.len();
     codec::write_varint(bytes, table.len() as u64);
-    code::encode_content(&[], nothing(), table, table.len() as u64, Effort::Best, bytes)?;
+    code::encode_content(&[], nothing(), table, Effort::Best, bytes)?;
     Ok((bytes.len() - before) as u64)
 }
 

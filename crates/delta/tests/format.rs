@@ -95,7 +95,7 @@ fn a_header_says_these_bytes() {
     let zstd = |content: &[u8]| [&0xfd2f_b528_u32.to_le_bytes()[..], content].concat();
     let golden = make(&zstd(OLD), &zstd(NEW), Algorithm::Sha512).bytes;
     let hex = golden[..11].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    assert_eq!(hex, "896470646c74610a030201", "magic, version, kind, number of bases");
+    assert_eq!(hex, "896470646c74610a040201", "magic, version, kind, number of bases");
     // Algorithm, digest, size and form of the base; algorithm, digest and size of the target; and the lengths.
     let mut at = 11;
     let mut field = |len: usize| {
@@ -138,7 +138,7 @@ fn what_a_newer_version_writes_is_refused() {
     let delta = make(OLD, NEW, Algorithm::Sha256).bytes;
     // Magic, version, kind, number of bases, algorithm of the first digest.
     for (place, value) in
-        [(0, 0x88), (7, b'\r'), (8, 2), (8, 4), (9, 0), (9, 4), (10, 0), (10, 17), (11, 0), (11, 3), (52, 6)]
+        [(0, 0x88), (7, b'\r'), (8, 3), (8, 5), (9, 0), (9, 4), (10, 0), (10, 17), (11, 0), (11, 3), (52, 6)]
     {
         let mut changed = delta.clone();
         changed[place] = value;

@@ -4,7 +4,7 @@
 //! as soon as they agree. An encoder that stops writes four bytes, as many as a decoder reads before it begins, so
 //! that coded stretches and other bytes can follow each other in one stream.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use crate::error::Error;
 use crate::stream::read_some;
@@ -102,9 +102,8 @@ impl<R: Read> Decoder<R> {
     }
 
     /// Reads bytes that are not coded, from behind a stretch that is.
-    pub(super) fn read_plain(&mut self, bytes: &mut [u8]) -> Result<(), Error> {
-        bytes.iter_mut().for_each(|byte| *byte = self.byte());
-        self.check()
+    pub(super) fn plain(&mut self) -> Plain<'_, R> {
+        Plain(self)
     }
 
     fn fill(&mut self) -> Result<bool, Error> {
@@ -136,6 +135,22 @@ impl<R: Read> Decoder<R> {
             Err(error) => self.failed = Some(error),
         }
         false
+    }
+}
+
+/// See [`Decoder::plain`].
+#[derive(Debug)]
+pub(super) struct Plain<'a, R>(&'a mut Decoder<R>);
+
+impl<R: Read> Read for Plain<'_, R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if self.0.at == self.0.buffer.len() && !self.0.fill()? {
+            return Err(Error::Format("coded data ends early").into());
+        }
+        let len = bytes.len().min(self.0.buffer.len() - self.0.at);
+        bytes[..len].copy_from_slice(&self.0.buffer[self.0.at..self.0.at + len]);
+        self.0.at += len;
+        Ok(len)
     }
 }
 
@@ -186,7 +201,7 @@ mod tests {
                     prop_assert_eq!(decoder.code(false, *one), *bit);
                 }
                 let mut read = [0; 3];
-                decoder.read_plain(&mut read).unwrap();
+                decoder.plain().read_exact(&mut read).unwrap();
                 prop_assert_eq!(&read, plain);
             }
             prop_assert!(decoder.at_end().unwrap());

@@ -5,47 +5,46 @@ use std::io::{self, Read};
 use super::Reference;
 use super::arith::{self, Coder};
 use super::bulk::{Decompressor, MAX_PART};
-use super::encode::{EXPONENT_BITS, LEAST_BULK, NO_BULK};
 use super::pace::Pace;
-use super::piece::{Channel, PIECE, Stage};
+use super::piece::{Channel, Lane, REGION, Stage};
 use crate::error::Error;
+use crate::format::codec::read_varint;
 use crate::matching::Match;
 
 /// Reads what is coded from a source.
 #[derive(Debug)]
 struct Reading<R> {
     coder: arith::Decoder<R>,
-    /// Whether a stretch of decisions was begun.
-    stretch: bool,
-    decompressor: Option<Decompressor>,
+    /// By lane.
+    decompressors: [Option<Decompressor>; 2],
     part: Vec<u8>,
+}
+
+impl<R: Read> Reading<R> {
+    /// Reads a number that is not coded.
+    fn number(&mut self) -> Result<u64, Error> {
+        read_varint(&mut self.coder.plain())
+    }
 }
 
 impl<R: Read> Coder for Reading<R> {
     #[inline]
     fn code(&mut self, bit: bool, one: u16) -> bool {
-        if !self.stretch {
-            self.stretch = true;
-            self.coder.start();
-        }
         self.coder.code(bit, one)
     }
 }
 
 impl<R: Read> Channel for Reading<R> {
-    fn bulk(&mut self, bytes: &mut [u8]) -> Result<(), Error> {
-        self.stretch = false;
-        let mut len = [0; 4];
-        self.coder.read_plain(&mut len)?;
-        let len = u32::from_be_bytes(len) as usize;
-        if len > MAX_PART {
-            return Err(Error::Format("a part in bulk is too long"));
+    fn bulk(&mut self, lane: Lane, bytes: &mut [u8]) -> Result<(), Error> {
+        if bytes.is_empty() {
+            return Ok(());
         }
-        self.part.resize(len, 0);
-        self.coder.read_plain(&mut self.part)?;
-        let decompressor = match &mut self.decompressor {
+        let len = usize::try_from(self.number()?).ok().filter(|len| *len <= MAX_PART);
+        self.part.resize(len.ok_or(Error::Format("a part in bulk is too long"))?, 0);
+        self.coder.plain().read_exact(&mut self.part)?;
+        let decompressor = match &mut self.decompressors[lane as usize] {
             Some(decompressor) => decompressor,
-            none => none.insert(Decompressor::new()?),
+            none => none.insert(Decompressor::new(lane)?),
         };
         decompressor.fill(&self.part, bytes)
     }
@@ -60,6 +59,9 @@ impl<R: Read> Channel for Reading<R> {
 pub(crate) struct Decoder<R, F, M> {
     reading: Reading<R>,
     stage: Stage<M, F>,
+    /// Whether this run of regions is in bulk, and how many are left of it.
+    in_bulk: bool,
+    left: u64,
     buffer: Vec<u8>,
     /// What of the buffer was not read yet.
     at: usize,
@@ -79,37 +81,64 @@ impl<R: Read, F: Reference, M: AsRef<[Match]>> Decoder<R, F, M> {
             }
             other => other?,
         }
-        let [head] = head;
-        let exponent = head & ((1 << EXPONENT_BITS) - 1);
-        let pace = Pace::from_code(head >> EXPONENT_BITS);
-        let Some(pace) = pace.filter(|_| (LEAST_BULK..=NO_BULK).contains(&exponent)) else {
-            return Err(Error::Format("a content section of another version"));
-        };
+        let [code] = head;
+        let pace = Pace::from_code(code).ok_or(Error::Format("a content section of another version"))?;
         let coder = arith::Decoder::new(source);
         Ok(Self {
-            reading: Reading { coder, stretch: false, decompressor: None, part: Vec::new() },
-            stage: Stage::new(matches, reference, new_len, 1 << exponent, pace)?,
-            buffer: Vec::with_capacity(PIECE),
+            reading: Reading { coder, decompressors: [None, None], part: Vec::new() },
+            stage: Stage::new(matches, reference, new_len, pace)?,
+            // Before the first run, which is not.
+            in_bulk: true,
+            left: 0,
+            buffer: Vec::with_capacity(REGION),
             at: 0,
             ended: false,
         })
     }
 
-    /// Decodes the next piece into the buffer; leaves it empty at the end.
+    /// Decodes the next region into the buffer; leaves it empty at the end.
     fn advance(&mut self) -> Result<(), Error> {
         self.buffer.clear();
         self.at = 0;
-        let Some(piece) = self.stage.piece() else {
+        let len = self.stage.region();
+        if len == 0 {
             if !self.ended && !self.reading.coder.at_end()? {
                 return Err(Error::Format("bytes behind the content"));
             }
             self.ended = true;
             return Ok(());
+        }
+        if self.left == 0 {
+            self.begin_run()?;
+        }
+        self.left -= 1;
+        self.buffer.resize(len, 0);
+        let coded = if self.in_bulk {
+            self.stage.bulk(&mut self.reading, &mut self.buffer)
+        } else {
+            self.stage.model(&mut self.reading, &mut self.buffer)
         };
-        self.buffer.resize(piece.len, 0);
-        let coded = self.stage.code(&mut self.reading, piece, &mut self.buffer);
         let coded = coded.and_then(|()| self.reading.coder.check());
         coded.inspect_err(|_| self.buffer.clear())
+    }
+
+    /// Reads how long the next run is. Only the very first may be empty.
+    fn begin_run(&mut self) -> Result<(), Error> {
+        let regions = self.stage.regions();
+        for may_be_empty in [regions.done == 0, false] {
+            self.in_bulk = !self.in_bulk;
+            self.left = self.reading.number()?;
+            if self.left > regions.left || self.left == 0 && !may_be_empty {
+                break;
+            }
+            if self.left > 0 {
+                if !self.in_bulk {
+                    self.reading.coder.start();
+                }
+                return Ok(());
+            }
+        }
+        Err(Error::Format("a run of regions that cannot be"))
     }
 }
 

@@ -1,14 +1,19 @@
 //! Writing the content section.
 
-use std::io::Read;
-
 use super::Reference;
 use super::arith::{self, Coder};
 use super::bulk::Compressor;
+use super::matches::validate;
 use super::pace::{self, Pace};
-use super::piece::{Channel, PIECE, Place, Stage};
+use super::piece::{Channel, Lane, REGION, Stage};
+use super::plan::Plan;
+use crate::content::Content;
 use crate::error::Error;
+use crate::format::codec::write_varint;
 use crate::matching::Match;
+
+/// What content is small, in bytes.
+const SMALL: u64 = 2 << 20;
 
 /// How much work goes into a delta.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,20 +25,12 @@ pub(crate) enum Effort {
 }
 
 impl Effort {
-    /// The most bytes in gaps, in all, that go through the models: they make less than 1 MB/s, at both
-    /// ends. Short gaps are not counted out: they go through the models however many there are.
-    fn modelled(self) -> u64 {
+    /// The paces that are tried, the closest first.
+    fn paces(self, new_len: u64) -> &'static [&'static Pace] {
         match self {
-            Self::Fast => 256 << 10,
-            Self::Best => 1 << 20,
-        }
-    }
-
-    /// How closely matches are looked at.
-    fn pace(self) -> &'static Pace {
-        match self {
-            Self::Fast => &pace::QUICK,
-            Self::Best => &pace::CLOSE,
+            Self::Fast => &[&pace::QUICK],
+            Self::Best if new_len < SMALL => &[&pace::SMALL, &pace::QUICK],
+            Self::Best => &[&pace::CLOSE, &pace::QUICK],
         }
     }
 
@@ -49,85 +46,41 @@ impl Effort {
 /// What the content section holds, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sizes {
-    /// New content inside matches.
-    pub(crate) matched: u64,
-    /// New content between matches, that went through the models.
-    pub(crate) literal: u64,
-    /// New content between matches, that went in bulk.
+    /// New content that went through the models, and what was written for it.
+    pub(crate) modelled: u64,
+    pub(crate) modelled_coded: u64,
+    /// New content that went in bulk, likewise.
     pub(crate) bulk: u64,
-    /// Written for what is inside matches, and about that.
-    pub(crate) matched_coded: u64,
-    /// Written for literals, likewise.
-    pub(crate) literal_coded: u64,
-    /// Written for bulk.
     pub(crate) bulk_coded: u64,
-}
-
-/// No gap is carried in bulk that is shorter than 2^14 bytes: it would cost more in headers than it saves in time.
-pub(super) const LEAST_BULK: u8 = 14;
-/// The exponent that says that no gap is carried in bulk.
-pub(super) const NO_BULK: u8 = 63;
-/// How many bits of the first byte are that exponent; those above are the pace.
-pub(super) const EXPONENT_BITS: u32 = 6;
-
-/// The exponent of the length from which on gaps go in bulk, so that the others hold at most `modelled` bytes.
-fn bulk_from(matches: &[Match], new_len: u64, modelled: u64) -> u8 {
-    let mut by_magnitude = [0_u64; 64];
-    let mut end = 0;
-    let ends = std::iter::once(Match { new: new_len, old: 0, len: 0 });
-    for found in matches.iter().copied().chain(ends) {
-        let gap = found.new.saturating_sub(end);
-        if gap > 0 {
-            by_magnitude[gap.ilog2().min(NO_BULK.into()) as usize] += gap;
-        }
-        end = found.new.saturating_add(found.len);
-    }
-    let mut sum = 0;
-    for (magnitude, bytes) in by_magnitude.into_iter().enumerate() {
-        sum += bytes;
-        if sum > modelled && magnitude >= LEAST_BULK.into() {
-            return magnitude as u8;
-        }
-    }
-    NO_BULK
 }
 
 /// Writes what is coded to a vector.
 #[derive(Debug)]
 struct Writing<'a> {
     coder: arith::Encoder<'a>,
-    /// Whether decisions were coded since the last bytes in bulk.
-    stretch: bool,
     level: i32,
-    compressor: Option<Compressor>,
-}
-
-impl Writing<'_> {
-    fn stop(&mut self) {
-        if self.stretch {
-            self.coder.stop();
-            self.stretch = false;
-        }
-    }
+    /// By lane.
+    compressors: [Option<Compressor>; 2],
 }
 
 impl Coder for Writing<'_> {
     #[inline]
     fn code(&mut self, bit: bool, one: u16) -> bool {
-        self.stretch = true;
         self.coder.code(bit, one)
     }
 }
 
 impl Channel for Writing<'_> {
-    fn bulk(&mut self, bytes: &mut [u8]) -> Result<(), Error> {
-        self.stop();
-        let compressor = match &mut self.compressor {
+    fn bulk(&mut self, lane: Lane, bytes: &mut [u8]) -> Result<(), Error> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let compressor = match &mut self.compressors[lane as usize] {
             Some(compressor) => compressor,
-            none => none.insert(Compressor::new(self.level)?),
+            none => none.insert(Compressor::new(lane, self.level)?),
         };
         let part = compressor.part(bytes)?;
-        self.coder.out.extend_from_slice(&(part.len() as u32).to_be_bytes());
+        write_varint(self.coder.out, part.len() as u64);
         self.coder.out.extend_from_slice(&part);
         Ok(())
     }
@@ -135,53 +88,62 @@ impl Channel for Writing<'_> {
 
 /// Appends the content section: all of the new content, given the old and the matches.
 ///
-/// `new` has exactly `new_len` bytes; the matches are as in [`super::encode_matches`]. Fails when reading does, or
-/// with [`Error::Format`] when the matches do not fit.
+/// The matches are as in [`super::encode_matches`]. Fails when reading does, or with [`Error::Format`] when the matches
+/// do not fit.
 pub(crate) fn encode_content(
     matches: &[Match],
     reference: impl Reference,
-    new: impl Read,
-    new_len: u64,
+    new: impl Content,
     effort: Effort,
     out: &mut Vec<u8>,
 ) -> Result<Sizes, Error> {
-    encode_content_within(u64::MAX, matches, reference, new, new_len, effort, out)
+    encode_content_within(u64::MAX, matches, reference, new, effort, out)
 }
 
 /// The same, but gives up with [`Error::NotWorthIt`] when `out` has more bytes than `allowed`.
 pub(crate) fn encode_content_within(
     allowed: u64,
     matches: &[Match],
-    reference: impl Reference,
-    mut new: impl Read,
-    new_len: u64,
+    mut reference: impl Reference,
+    mut new: impl Content,
     effort: Effort,
     out: &mut Vec<u8>,
 ) -> Result<Sizes, Error> {
-    let exponent = bulk_from(matches, new_len, effort.modelled());
-    let pace = effort.pace();
-    let mut stage = Stage::new(matches, reference, new_len, 1 << exponent, pace)?;
-    out.push(exponent | pace.code << EXPONENT_BITS);
+    validate(matches, reference.old_len(), new.len())?;
+    let paces = effort.paces(new.len());
+    let Plan { pace, runs } = Plan::new(matches, &mut reference, &mut new, paces)?;
+    let mut stage = Stage::new(matches, reference, new.len(), pace)?;
+    out.push(pace.code);
     let mut writing =
-        Writing { coder: arith::Encoder::new(out), stretch: false, level: effort.level(), compressor: None };
+        Writing { coder: arith::Encoder::new(out), level: effort.level(), compressors: [None, None] };
     let mut sizes = Sizes::default();
-    let mut buffer = vec![0; PIECE];
-    while let Some(piece) = stage.piece() {
-        let bytes = &mut buffer[..piece.len];
-        new.read_exact(bytes)?;
-        let before = writing.coder.out.len();
-        stage.code(&mut writing, piece, bytes)?;
-        let (raw, coded) = match piece.place {
-            Place::Match(..) => (&mut sizes.matched, &mut sizes.matched_coded),
-            Place::Gap(gap) if stage.in_bulk(gap) => (&mut sizes.bulk, &mut sizes.bulk_coded),
-            Place::Gap(_) => (&mut sizes.literal, &mut sizes.literal_coded),
-        };
-        *raw += piece.len as u64;
-        *coded += (writing.coder.out.len() - before) as u64;
-        if writing.coder.out.len() as u64 > allowed {
-            return Err(Error::NotWorthIt { allowed });
+    let (mut at, mut buffer) = (0, vec![0; REGION]);
+    for (turn, run) in runs.into_iter().enumerate() {
+        let before = (writing.coder.out.len(), at);
+        write_varint(writing.coder.out, run);
+        let in_bulk = turn % 2 == 1;
+        for _ in 0..run {
+            let bytes = &mut buffer[..stage.region()];
+            new.read_at(at, bytes)?;
+            if in_bulk {
+                stage.bulk(&mut writing, bytes)?
+            } else {
+                stage.model(&mut writing, bytes)?
+            }
+            at += bytes.len() as u64;
+            if writing.coder.out.len() as u64 > allowed {
+                return Err(Error::NotWorthIt { allowed });
+            }
+        }
+        if !in_bulk && run > 0 {
+            writing.coder.stop();
+        }
+        let (coded, raw) = ((writing.coder.out.len() - before.0) as u64, at - before.1);
+        if in_bulk {
+            (sizes.bulk, sizes.bulk_coded) = (sizes.bulk + raw, sizes.bulk_coded + coded);
+        } else {
+            (sizes.modelled, sizes.modelled_coded) = (sizes.modelled + raw, sizes.modelled_coded + coded);
         }
     }
-    writing.stop();
     Ok(sizes)
 }

@@ -2,11 +2,15 @@
 //!
 //! A match is three numbers: the gap to the match before it, its length, and its displacement (old position minus new
 //! position). Most matches go on with a displacement that was used a little earlier, so recent ones have short names.
+//! The numbers are predicted by models, or, where there are too many of them for the time that applying may take, they are
+//! compressed by zstd, each kind on its own.
 
 use super::arith::{Coder, Decoder, Encoder};
 use super::decision::hash;
 use super::number::Numbers;
+use super::plan;
 use crate::error::Error;
+use crate::format::codec::{read_varint, write_varint};
 use crate::matching::Match;
 
 /// The largest number of matches: 24 MiB of them in memory.
@@ -26,12 +30,41 @@ const COLUMNS: usize = 5;
 /// The size of the table of contexts, as a power of two: 4 MiB.
 const SLOT_BITS: u32 = 20;
 
+/// The first byte of a section: how the numbers are written.
+const MODELLED: u8 = 0;
+const BULK: u8 = 1;
+
+/// What a match costs to go through the models, in estimated picoseconds.
+const COST: u64 = 8_000_000;
+
+/// How much of what models may take is for the matches: a quarter. Nothing else begins before they are read.
+const SHARE: u64 = 4;
+
+/// The level of zstd for numbers in bulk.
+const LEVEL: i32 = 19;
+
+/// Displacements, the last used first.
+#[derive(Debug)]
+struct Recent([u64; RECENT]);
+
+impl Recent {
+    /// The place of a displacement; [`RECENT`] when it is not there.
+    fn name(&self, displacement: u64) -> usize {
+        self.0.iter().position(|recent| *recent == displacement).unwrap_or(RECENT)
+    }
+
+    /// Puts what was at a place, or a new displacement, in front.
+    fn put(&mut self, name: usize, displacement: u64) {
+        self.0[..RECENT.min(name + 1)].rotate_right(1);
+        self.0[0] = displacement;
+    }
+}
+
 /// What both ends know while matches are coded.
 #[derive(Debug)]
 struct Model {
     numbers: Numbers<6, 16>,
-    /// Displacements, the last used first.
-    recent: [u64; RECENT],
+    recent: Recent,
     /// The name of the displacement of the last two matches.
     names: [u32; 2],
     /// The logarithms of the last gaps and lengths.
@@ -60,7 +93,7 @@ impl Model {
     fn new() -> Self {
         Self {
             numbers: Numbers::new(SLOT_BITS, COLUMNS),
-            recent: [0; RECENT],
+            recent: Recent([0; RECENT]),
             names: [0; 2],
             gaps: [0; 2],
             lengths: [0; 2],
@@ -107,7 +140,7 @@ impl Model {
         let length = self.numbers.code(coder, found.len.wrapping_sub(1), most, &contexts, LENGTH) + 1;
         let (gaps, lengths) = (magnitude(gap), magnitude(length));
         let displacement = found.old.wrapping_sub(found.new);
-        let listed = self.recent.iter().position(|recent| *recent == displacement).unwrap_or(RECENT);
+        let listed = self.recent.name(displacement);
         let contexts = [
             hash(&[1, name]),
             hash(&[2, name, before]),
@@ -118,9 +151,9 @@ impl Model {
         ];
         let listed = self.numbers.code(coder, listed as u64, RECENT as u64, &contexts, NAME) as usize;
         let displacement = if listed < RECENT {
-            self.recent[listed]
+            self.recent.0[listed]
         } else {
-            let jump = fold(displacement.wrapping_sub(self.recent[0]));
+            let jump = fold(displacement.wrapping_sub(self.recent.0[0]));
             let contexts = [
                 hash(&[1, near]),
                 hash(&[2, gaps, lengths]),
@@ -130,10 +163,9 @@ impl Model {
                 0,
             ];
             let jump = self.numbers.code(coder, jump, u64::MAX - 1, &contexts, JUMP);
-            self.recent[0].wrapping_add(unfold(jump))
+            self.recent.0[0].wrapping_add(unfold(jump))
         };
-        self.recent[..RECENT.min(listed + 1)].rotate_right(1);
-        self.recent[0] = displacement;
+        self.recent.put(listed, displacement);
         self.names = [listed as u32, name];
         self.gaps = [gaps, self.gaps[0]];
         self.lengths = [lengths, self.lengths[0]];
@@ -173,6 +205,11 @@ pub(crate) fn encode_matches(
         return Err(Error::Limit { what: "the number of matches", limit: MAX_MATCHES as u64 });
     }
     validate(matches, old_len, new_len)?;
+    if matches.len() as u64 * COST > plan::budget(new_len) / SHARE {
+        out.push(BULK);
+        return write_bulk(matches, out);
+    }
+    out.push(MODELLED);
     let mut coder = Encoder::new(out);
     let mut model = Model::new();
     model.count(&mut coder, matches.len());
@@ -185,10 +222,85 @@ pub(crate) fn encode_matches(
     Ok(())
 }
 
+/// Appends the numbers of all matches, by kind.
+fn write_bulk(matches: &[Match], out: &mut Vec<u8>) -> Result<(), Error> {
+    let [mut gaps, mut lengths, mut names, mut jumps] = [const { Vec::new() }; 4];
+    let (mut end, mut recent) = (0, Recent([0; RECENT]));
+    for found in matches {
+        write_varint(&mut gaps, found.new - end);
+        write_varint(&mut lengths, found.len);
+        let displacement = found.old.wrapping_sub(found.new);
+        let name = recent.name(displacement);
+        names.push(name as u8);
+        if name == RECENT {
+            write_varint(&mut jumps, fold(displacement.wrapping_sub(recent.0[0])));
+        }
+        recent.put(name, displacement);
+        end = found.new + found.len;
+    }
+    write_varint(out, matches.len() as u64);
+    for kind in [gaps, lengths, names, jumps] {
+        let packed = zstd::bulk::compress(&kind, LEVEL)?;
+        write_varint(out, kind.len() as u64);
+        write_varint(out, packed.len() as u64);
+        out.extend_from_slice(&packed);
+    }
+    Ok(())
+}
+
+/// Reads what [`write_bulk`] has written. That the matches fit is not seen here.
+fn read_bulk(mut section: &[u8]) -> Result<Vec<Match>, Error> {
+    let count = read_varint(&mut section)?;
+    if count > MAX_MATCHES as u64 {
+        return Err(Error::Limit { what: "the number of matches", limit: MAX_MATCHES as u64 });
+    }
+    let mut kinds = [const { Vec::new() }; 4];
+    for kind in &mut kinds {
+        let (len, packed_len) = (read_varint(&mut section)?, read_varint(&mut section)?);
+        // A number has ten bytes at most.
+        let len = usize::try_from(len).ok().filter(|len| *len as u64 <= count * 10);
+        let packed = usize::try_from(packed_len).ok().and_then(|len| section.split_off(..len));
+        let (Some(len), Some(packed)) = (len, packed) else {
+            return Err(Error::Format("numbers of matches that cannot be"));
+        };
+        *kind = zstd::bulk::decompress(packed, len).map_err(|_| Error::Format("bad numbers of matches"))?;
+    }
+    let [mut gaps, mut lengths, mut names, mut jumps] = kinds.each_ref().map(Vec::as_slice);
+    let (mut end, mut recent, mut matches) = (0_u64, Recent([0; RECENT]), Vec::new());
+    for _ in 0..count {
+        let new = end.wrapping_add(read_varint(&mut gaps)?);
+        let len = read_varint(&mut lengths)?;
+        let name = usize::from(*names.split_off_first().ok_or(Error::Format("too few names of matches"))?);
+        let displacement = match recent.0.get(name) {
+            Some(displacement) => *displacement,
+            None => recent.0[0].wrapping_add(unfold(read_varint(&mut jumps)?)),
+        };
+        recent.put(name, displacement);
+        matches.push(Match { new, old: new.wrapping_add(displacement), len });
+        end = new.wrapping_add(len);
+    }
+    if [section, gaps, lengths, names, jumps].iter().any(|rest| !rest.is_empty()) {
+        return Err(Error::Format("bytes behind the matches"));
+    }
+    Ok(matches)
+}
+
 /// Reads a matches section: what [`encode_matches`] was given, if the lengths are the same.
 ///
 /// Whatever the section says, the matches are sorted, do not overlap and lie within the contents.
 pub(crate) fn decode_matches(section: &[u8], old_len: u64, new_len: u64) -> Result<Vec<Match>, Error> {
+    match section.split_first() {
+        Some((&MODELLED, section)) => read_modelled(section, old_len, new_len),
+        Some((&BULK, section)) => {
+            let matches = read_bulk(section)?;
+            validate(&matches, old_len, new_len)?;
+            Ok(matches)
+        }
+        _ => Err(Error::Format("a matches section of another version")),
+    }
+}
+
+fn read_modelled(section: &[u8], old_len: u64, new_len: u64) -> Result<Vec<Match>, Error> {
     let mut coder = Decoder::new(section);
     coder.start();
     let mut model = Model::new();

@@ -6,8 +6,8 @@
 //!
 //! What is coded are binary decisions, each with a probability that several models predict together (context mixing,
 //! as in the PAQ family of compressors). Inside a match the decisions are whether the next byte is as expected, and
-//! if not, which; between matches they are the bits of the bytes, or, where there are too many for that, nothing at
-//! all: long gaps are compressed by zstd. Everything is integer arithmetic of fixed width, so both ends compute the
+//! if not, which; between matches they are the bits of the bytes. Where too much has changed for that to end in time,
+//! differences and bytes are compressed by zstd instead. Everything is integer arithmetic of fixed width, so both ends compute the
 //! same on every platform.
 
 mod arith;
@@ -26,6 +26,7 @@ mod mixer;
 mod number;
 mod pace;
 mod piece;
+mod plan;
 #[cfg(test)]
 mod tests;
 

@@ -123,7 +123,7 @@ fn planned(old: &[u8], new: &[u8]) -> (Arc<[Match]>, Vec<Model>) {
 
 fn encoded(matches: &[Match], reference: impl Reference, new: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    code::encode_content(matches, reference, new, new.len() as u64, Effort::Best, &mut out).unwrap();
+    code::encode_content(matches, reference, new, Effort::Best, &mut out).unwrap();
     out
 }
 

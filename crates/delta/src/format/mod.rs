@@ -18,8 +18,8 @@ pub const MEDIA_TYPE: &str = "application/vnd.deltaport.layer-delta.v1";
 pub(crate) const MAGIC: [u8; 8] = *b"\x89dpdlta\n";
 
 /// The version of the layout after the magic. The first one carried a zstd frame with the bases as its prefix, the second
-/// had no outlines; they were in no release.
-pub(crate) const VERSION: u8 = 3;
+/// had no outlines, the third no regions in bulk; they were in no release.
+pub(crate) const VERSION: u8 = 4;
 
 /// How many bases a delta may be made from. Each costs the applying side an open file and a digest to compute.
 pub const MAX_BASES: usize = 16;

@@ -49,7 +49,7 @@ pub(crate) fn write(mut old: &[u8], new: &Outline) -> Result<Vec<u8>, Error> {
     codec::write_varint(&mut bytes, new_len);
     codec::write_varint(&mut bytes, list.len() as u64);
     bytes.extend_from_slice(&list);
-    code::encode_content(&matches, Unchanged(old), table, new_len, Effort::Best, &mut bytes)?;
+    code::encode_content(&matches, Unchanged(old), table, Effort::Best, &mut bytes)?;
     Ok(bytes)
 }
 

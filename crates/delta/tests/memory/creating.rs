@@ -161,5 +161,6 @@ fn executables() {
         archive.finish()
     };
     let made = make(&mut [layer(0)], &mut layer(16), MIN_MEMORY, Profile::Best).unwrap();
-    assert!(made.bytes.len() < 10_000, "{:?}", made.header);
+    // Of the 65,536 calls nearly all lead elsewhere; four bytes of each would be 256 KiB.
+    assert!(made.bytes.len() < 30_000, "{:?}", made.header);
 }
