@@ -88,10 +88,10 @@ struct Buffer {
 }
 
 /// How much is read at once.
-const BLOCK: usize = 64 << 10;
+const BLOCK: usize = 16 << 10;
 
-/// How many buffers there are: 2 MiB in all.
-const BUFFERS: usize = 32;
+/// How many buffers there are: 4 MiB in all.
+const BUFFERS: usize = 256;
 
 impl<S: Read + Seek> Seekable<S> {
     pub(crate) fn new(mut inner: S) -> io::Result<Self> {

@@ -24,6 +24,10 @@ const FLOOR: u64 = 30_000_000_000;
 /// How far behind a change bytes are looked at closely.
 const REACH: u64 = 64;
 
+/// The part of all that they may take where it is not enough for everything: what has changed so much takes its time
+/// elsewhere, too.
+const RICH_SHARE: u64 = 3;
+
 /// What models may take for some new content, in estimated picoseconds.
 pub(super) fn budget(new_len: u64) -> u64 {
     FLOOR + new_len.saturating_mul(BUDGET)
@@ -105,6 +109,7 @@ impl Plan {
                 break;
             }
         }
+        let budget = if costs.iter().sum::<u64>() <= budget { budget } else { budget / RICH_SHARE };
         let mut order: Vec<usize> = (0..costs.len()).collect();
         order.sort_by_key(|region| (costs[*region], *region));
         let mut in_bulk = vec![false; costs.len()];
@@ -192,11 +197,11 @@ mod tests {
     fn what_costs_most_is_what_goes_in_bulk() {
         let old = vec![0; 40 << 20];
         let mut new = old.clone();
-        // So much changed in the second and the last region that the models can do only one of both.
-        let busy = (budget(new.len() as u64) / pace::QUICK.costs.changed * 2 / 3) as usize;
-        new[128 << 10..][..busy + 9].fill(1);
+        // The second region would take nearly all that there is, and the last more than is left.
+        let most = (budget(new.len() as u64) / pace::QUICK.costs.changed) as usize;
+        new[128 << 10..][..most * 9 / 10].fill(1);
         let end = new.len();
-        new[end - busy..].fill(1);
+        new[end - most / 4..].fill(1);
         let matches = [Match { new: 0, old: 0, len: old.len() as u64 }];
         let paces = [&pace::CLOSE, &pace::QUICK];
         let plan = Plan::new(&matches, &mut Unchanged(&old[..]), &mut &new[..], &paces).unwrap();
