@@ -169,7 +169,7 @@ impl Upstream {
     /// Asks whether `repository` holds a blob, and how large it is if the upstream says so.
     pub async fn head_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
         let route = Route::Blob(repository.clone(), *digest);
-        let answer = self.get(Scope::pull(repository), Method::HEAD, &route, blob_headers(0)).await?;
+        let answer = self.get(Scope::pull(repository), Method::HEAD, &route, blob_headers(0, None)).await?;
         Ok(answer.content_length())
     }
 
@@ -184,8 +184,21 @@ impl Upstream {
         start: u64,
         limit: u64,
     ) -> Result<BlobBody> {
+        self.blob_part(repository, digest, start, None, limit).await
+    }
+
+    /// The same, up to byte `end`, which is not part of it. An upstream that does not do parts sends more.
+    pub async fn blob_part(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        start: u64,
+        end: Option<u64>,
+        limit: u64,
+    ) -> Result<BlobBody> {
         let route = Route::Blob(repository.clone(), *digest);
-        let answer = self.get(Scope::pull(repository), Method::GET, &route, blob_headers(start)).await?;
+        let headers = blob_headers(start, end);
+        let answer = self.get(Scope::pull(repository), Method::GET, &route, headers).await?;
         self.body(answer, start, limit)
     }
 
@@ -353,12 +366,13 @@ fn manifest_headers() -> HeaderMap {
     accept.into_iter().map(|value| (ACCEPT, value)).collect()
 }
 
-fn blob_headers(start: u64) -> HeaderMap {
+fn blob_headers(start: u64, end: Option<u64>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     // A body that is compressed on the way would neither have the size nor the digest of the blob.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if start > 0
-        && let Ok(range) = HeaderValue::try_from(format!("bytes={start}-"))
+    let last = end.map_or(String::new(), |end| end.saturating_sub(1).to_string());
+    if (start > 0 || end.is_some())
+        && let Ok(range) = HeaderValue::try_from(format!("bytes={start}-{last}"))
     {
         headers.insert(RANGE, range);
     }

@@ -12,7 +12,7 @@ use deltaport_oci::{Digest, Reference, RepositoryName};
 use deltaport_store as store;
 use deltaport_store::Partial;
 use futures_util::StreamExt as _;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Failure;
@@ -259,13 +259,26 @@ impl Fill {
         let missing = size.saturating_sub(whole.as_ref().map_or(0, Partial::length));
         let pace = Pace::default();
         let mut by_delta = pin!(self.by_delta(size, missing, delta, &pace));
-        tokio::select! {
-            biased;
-            came = &mut by_delta => return if came { Ok(()) } else { self.whole(Some(size), whole).await },
-            () = self.until_late(size, missing, &pace) => {
-                tracing::info!(digest = %self.digest, "a delta takes long; the layer is fetched beside it");
+        let came = {
+            let given_up = Notify::new();
+            let mut meanwhile = pin!(self.meanwhile(size, missing, &pace, &given_up, whole));
+            let came = tokio::select! {
+                biased;
+                came = &mut by_delta => Some(came),
+                () = &mut meanwhile => None,
+            };
+            if came == Some(false) {
+                given_up.notify_one();
+                meanwhile.await;
             }
+            came
+        };
+        match came {
+            Some(true) => return Ok(()),
+            Some(false) => return self.whole(Some(size), whole).await,
+            None => {}
         }
+        tracing::info!(digest = %self.digest, "a delta takes long; the layer is fetched beside it");
         let mut fetched = pin!(self.whole(Some(size), whole));
         tokio::select! {
             biased;
@@ -324,8 +337,10 @@ impl Fill {
         let options = self.registry.options();
         // What a client has been told counts, then the manifest; what an earlier attempt has been told counts least.
         let size = self.progress.borrow().size.or(size).or(partial.size());
+        // Only then is it known how much there is: what came before may still be on its way to the file.
+        let whole = partial.is_whole().await.map_err(|error| (true, error.into()))?;
         let (at, limit) = (partial.length(), size.unwrap_or(options.limits.blob_bytes));
-        if at > 0 && (at >= limit || partial.is_whole().await.map_err(|error| (true, error.into()))?) {
+        if at > 0 && (at >= limit || whole) {
             return Ok(true);
         }
         let mut transfer = Transfer::new(self, at, limit);
@@ -362,7 +377,7 @@ impl Fill {
     }
 
     /// Lets others read what is in `reader`, but for the end.
-    fn show(&self, size: u64, reader: &store::Blob) {
+    pub(super) fn show(&self, size: u64, reader: &store::Blob) {
         // Of no bytes none can be held back: whoever were told of them would have the whole, wrong or right.
         if size == 0 {
             return;

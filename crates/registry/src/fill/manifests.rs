@@ -59,7 +59,7 @@ impl Registry {
         guard: Guard<(RepositoryName, Reference), watch::Receiver<Looked>>,
     ) {
         let remote = &wanted.source.remote;
-        let found = match tokio::time::timeout(LONGEST_LOOK, self.look(&wanted)).await {
+        let found = match tokio::time::timeout(LONGEST_LOOK, Box::pin(self.look(&wanted))).await {
             Ok(found) => found,
             Err(_) => Err(Failure::Slow(remote.client.host().into())),
         };
@@ -86,7 +86,7 @@ impl Registry {
         let Reference::Tag(tag) = reference else { return self.fetch(wanted).await };
         // HEAD is for what registries count. A hub does not, and over a slow link one question instead of two is felt.
         if source.remote.client.is_known_hub() {
-            return before(self.fetch(wanted), || self.warm_up(source)).await;
+            return Box::pin(before(self.fetch(wanted), || self.warm_up(source))).await;
         }
         source.may_ask(Ask::Head)?;
         let head = source.remote.client.head_manifest(&source.repository, reference);

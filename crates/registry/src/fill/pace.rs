@@ -1,20 +1,26 @@
 //! Whether a delta that takes long is still likely to be there sooner than the whole layer.
 
+use std::pin::pin;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use deltaport_store as store;
-use tokio::sync::watch;
+use deltaport_store::Partial;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::Failure;
 use super::blobs::Fill;
+use super::transfer::Transfer;
 use crate::pull::Progress;
 
 /// How often the pace is taken: so many times in the time that a delta may take in any case.
 const LOOKS: u32 = 4;
-/// How long clients wait for a first byte at most, whatever comes after it: containerd gives up after five minutes
-/// without one.
+/// How long clients wait behind the first bytes at most, whatever comes after that: containerd gives up after five minutes
+/// without a byte.
 const LONGEST_SILENCE: Duration = Duration::from_secs(4 * 60);
+/// How much of a layer is fetched beside a delta that takes long, so that clients have first bytes: 64 KiB.
+const BEGINNING: u64 = 64 << 10;
 
 /// How a delta comes on, once there is one.
 #[derive(Debug, Default)]
@@ -59,6 +65,50 @@ impl Pace {
 }
 
 impl Fill {
+    /// Waits until the whole layer should be fetched beside a delta, or until there will be no delta. When the time is over
+    /// in which clients should have a first byte, the beginning of the layer is fetched: what comes after it may still be
+    /// there sooner by delta.
+    pub(super) async fn meanwhile(
+        &self,
+        size: u64,
+        missing: u64,
+        pace: &Pace,
+        given_up: &Notify,
+        place: &mut Option<Partial>,
+    ) {
+        let mut late = pin!(async {
+            tokio::select! {
+                () = self.until_late(size, missing, pace) => {}
+                () = given_up.notified() => {}
+            }
+        });
+        tokio::select! {
+            biased;
+            () = &mut late => return,
+            () = sleep_until(self.began + self.registry.options().fill.delta_deadline) => {}
+        }
+        // Not to be broken off: the whole layer goes on behind it.
+        if let Err(failure) = self.beginning(size, place).await {
+            tracing::info!(digest = %self.digest, %failure, "the beginning of a layer did not come");
+        }
+        late.await;
+    }
+
+    /// Fetches the first bytes of the blob, if it has none yet, and lets others read them. What goes wrong is tried again by
+    /// whoever fetches the rest.
+    async fn beginning(&self, size: u64, place: &mut Option<Partial>) -> Result<(), Failure> {
+        let Some(partial) = place else { return Ok(()) };
+        if partial.length() > 0 {
+            let reader = partial.reader();
+            self.show(size, &reader);
+            return Ok(());
+        }
+        let mut transfer = Transfer::new(self, 0, size);
+        transfer.size = Some(size);
+        transfer.until = Some(BEGINNING.min(size));
+        self.receive(&mut transfer, partial).await
+    }
+
     /// Waits until the whole layer should be fetched beside a delta: when the time is over that one may take, unless it
     /// comes steadily and will be there sooner at its pace.
     pub(super) async fn until_late(&self, size: u64, missing: u64, pace: &Pace) {

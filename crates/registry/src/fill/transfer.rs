@@ -25,6 +25,8 @@ pub(super) struct Transfer<'a> {
     pub(super) size: Option<u64>,
     /// The most bytes to take.
     pub(super) limit: u64,
+    /// Where to end before the end of the blob.
+    pub(super) until: Option<u64>,
     /// How long to go on without a new byte.
     pub(super) patience: Duration,
     /// Whether it is worth trying again before the first byte has come: somebody is waiting already who cannot be
@@ -49,6 +51,7 @@ impl<'a> Transfer<'a> {
             fill,
             size: None,
             limit,
+            until: None,
             patience: Duration::ZERO,
             committed: false,
             under_way: None,
@@ -104,6 +107,10 @@ impl<'a> Transfer<'a> {
         }
     }
 
+    fn is_far_enough(&self) -> bool {
+        self.until.is_some_and(|until| self.at >= until)
+    }
+
     fn may_retry(&self, error: &client::Error) -> bool {
         matches!(error.kind(), ErrorKind::Unavailable { .. }) && (self.at > 0 || self.committed)
     }
@@ -142,7 +149,9 @@ impl<'a> Transfer<'a> {
         }
         // An upstream that cannot resume sends again what is here.
         let mut skip = self.at.saturating_sub(body.start());
-        while let Some(mut chunk) = body.chunk().await? {
+        while !self.is_far_enough()
+            && let Some(mut chunk) = body.chunk().await?
+        {
             let bytes = chunk.len() as u64;
             self.fill.registry.metrics().received(self.fill.source.remote.client.host(), bytes);
             speed.add(bytes);
@@ -156,7 +165,7 @@ impl<'a> Transfer<'a> {
             }
         }
         match self.size {
-            Some(size) if self.at < size => {
+            Some(size) if self.at < size && !self.is_far_enough() => {
                 let why = format!("sent {} of {size} bytes", self.at);
                 Err(self.fail(ErrorKind::unavailable(why)))
             }
@@ -174,7 +183,8 @@ impl<'a> Transfer<'a> {
         }
         // Everything is asked for once: it may do parts after all, and if it does not, that costs a question.
         self.asked_from = if std::mem::take(&mut self.all) { 0 } else { self.at };
-        let asked = remote.client.blob(repository, &self.fill.digest, self.asked_from, self.limit).await;
+        let (client, digest) = (&remote.client, &self.fill.digest);
+        let asked = client.blob_part(repository, digest, self.asked_from, self.until, self.limit).await;
         remote.note(Ask::Blob, &asked);
         Ok(asked?)
     }

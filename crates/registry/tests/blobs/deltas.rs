@@ -120,6 +120,15 @@ async fn a_delta_goes_on_where_it_broke_off_after_a_restart_too() {
     gate.open();
 }
 
+/// A layer came whole, or its first bytes and then the rest: whether a delta still came when first bytes were due is a
+/// matter of how fast the machine is.
+#[track_caller]
+pub(crate) fn assert_came_once(script: &Script, layer: &Content) {
+    let part = |range: &str| Some(range.to_owned());
+    let asked = ranges(script, layer);
+    assert!(asked == [None] || asked == [part("bytes=0-65535"), part("bytes=65536-")], "{asked:?}");
+}
+
 /// The layer is asked for beside a delta that does not come, and is there first.
 #[tokio::test]
 async fn a_delta_that_takes_too_long_is_overtaken_by_the_layer() {
@@ -135,7 +144,8 @@ async fn a_delta_that_takes_too_long_is_overtaken_by_the_layer() {
     setup.fill.delta_deadline = Duration::from_millis(300);
     let site = update.site(&script, setup).await;
     site.gets(update.layer()).await;
-    assert_eq!((ranges(&script, &update.delta).len(), ranges(&script, update.layer())), (1, vec![None]));
+    assert_eq!(ranges(&script, &update.delta).len(), 1);
+    assert_came_once(&script, update.layer());
     eventually("it is counted", async || fallbacks(&site) == 1).await;
     eventually("nothing is left of either", async || site.kept() == 0).await;
     gate.open();

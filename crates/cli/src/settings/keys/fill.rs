@@ -45,8 +45,8 @@ pub(super) const KEYS: &[Key<Settings>] = &[
         slot: Slot::Span(|s| &mut s.fill.delta_deadline, seconds(1)..=seconds(DAY)),
         default: Default::Value("\"20s\""),
         about: "How long a client may wait for a layer that comes as a delta (asking, fetching and applying together) \
-                before the whole layer is fetched beside it; what is there first is served. A delta that comes \
-                steadily and will be there sooner at its pace is waited for longer, up to 4 minutes: clients give up \
-                after 5 minutes without a byte, if not before.",
+                before the whole layer is fetched beside it; what is there first is served. Beside a delta that comes \
+                steadily and will be there sooner at its pace, only the first 64 KiB are fetched, so that clients have \
+                something, and the rest waits for up to 4 minutes.",
     },
 ];
