@@ -1,5 +1,6 @@
 //! The command line. Its help is read at 3 a.m.: it says what happens and what to type next.
 
+mod client_config;
 mod image;
 mod remote;
 mod verify;
@@ -16,6 +17,7 @@ use deltaport_oci::Algorithm;
 
 use crate::settings::{Rate, Size, Span};
 
+pub(crate) use client_config::{Client, ClientConfig, RegistryUrl};
 pub(crate) use image::{Image, ImageCommand, ImageComplete, ImagePrune, ImageShow};
 pub(crate) use remote::{Access, DeltaList, DeltaPush, ImageName};
 pub(crate) use verify::Verify;
@@ -34,6 +36,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Serve(Serve),
     Config(Config),
+    ClientConfig(ClientConfig),
     Fsck(Fsck),
     Rebuild(Rebuild),
     Passwd(Passwd),

@@ -41,6 +41,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match args.command {
         Command::Serve(args) => commands::serve::run(&args, &mut output),
         Command::Config(args) => commands::config::run(&args, &mut output),
+        Command::ClientConfig(args) => commands::client_config::run(&args, &mut output),
         Command::Fsck(args) => commands::fsck::run(&args, &mut output),
         Command::Rebuild(args) => commands::rebuild::run(&args, &mut output),
         Command::Passwd(args) => commands::passwd::run(&args, &mut output),

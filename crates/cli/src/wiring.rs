@@ -298,7 +298,7 @@ fn passwords(path: &Path) -> anyhow::Result<Passwords> {
 }
 
 /// Reads a small text file.
-fn read(path: &Path) -> anyhow::Result<String> {
+pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
     let read = || {
         let mut text = String::new();
         File::open(path)?.take(MAX_FILE_LEN + 1).read_to_string(&mut text)?;

@@ -48,6 +48,7 @@ fn help_and_version_are_for_people_and_end_well() {
         (&["config", "--help"], "reference"),
         (&["config", "check", "--help"], "Exits with 0"),
         (&["config", "reference", "--help"], "deltaport config reference > deltaport.toml"),
+        (&["client-config", "--help"], "deltaport client-config --client podman --registry"),
         (&["passwd", "--help"], "deltaport passwd anna >> htpasswd"),
         (&["--version"], env!("CARGO_PKG_VERSION")),
     ] {

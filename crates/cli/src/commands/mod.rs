@@ -1,5 +1,6 @@
 //! The commands, one file each. A command reads its input, has the work done, and tells the outcome.
 
+pub(crate) mod client_config;
 pub(crate) mod config;
 pub(crate) mod delta;
 pub(crate) mod demo;

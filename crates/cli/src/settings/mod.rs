@@ -22,6 +22,7 @@ use deltaport_registry::upstream::TagPattern;
 use deltaport_trust::{Action, Pattern};
 use serde::{Serialize, Serializer};
 
+pub(crate) use keys::{host, url};
 pub use read::{MAX_FILE_LEN, Overrides, Problem, Problems};
 pub use reference::{Format as ReferenceFormat, reference};
 pub use units::{Rate, Size, Span, UnitError};

@@ -1,6 +1,7 @@
 //! containerd, driven by `ctr`: with plain HTTP, as a mirror of another name (`ns`), and with TLS.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use deltaport_testkit::clients::{Daemon, Layout, Relay, Run, Sandbox};
 use deltaport_testkit::sample::{self, Image};
@@ -66,6 +67,21 @@ impl<'a> Containerd<'a> {
         serde_json::from_str(&text).expect("a manifest is JSON")
     }
 
+    /// Pulls `reference` with what the directory `hosts` says.
+    fn pull_by(&self, hosts: &Path, options: &[&str], reference: &str) -> Held {
+        let pull = self.images("pull").args(options).args(SNAPSHOTTER);
+        pull.arg("--hosts-dir").arg(hosts).arg(reference).ok();
+        let manifest = self.digest(reference);
+        let fields = self.fields(&manifest);
+        let child = fields["manifests"].as_array().map(|children| {
+            let for_it = |child: &&Value| child["platform"]["architecture"] == "amd64";
+            let child = children.iter().find(for_it).expect("there is something for this machine");
+            self.fields(child["digest"].as_str().expect("it has one"))
+        });
+        let image = child.unwrap_or(fields);
+        Held { manifest, id: image["config"]["digest"].as_str().expect("it names one").to_owned() }
+    }
+
     /// The files in the image `reference` are those of `layer_seed`'s layer.
     fn assert_unpacks(&self, reference: &str, path: &str, content: &str) {
         let target = self.sandbox.path("mounted");
@@ -92,17 +108,27 @@ impl Machine for Containerd<'_> {
     }
 
     fn pull(&self, reference: &str) -> Held {
-        let pull = self.images("pull").arg("--plain-http").args(SNAPSHOTTER);
-        pull.arg("--hosts-dir").arg(self.sandbox.path("hosts")).arg(reference).ok();
-        let manifest = self.digest(reference);
-        let fields = self.fields(&manifest);
-        let child = fields["manifests"].as_array().map(|children| {
-            let for_it = |child: &&Value| child["platform"]["architecture"] == "amd64";
-            let child = children.iter().find(for_it).expect("there is something for this machine");
-            self.fields(child["digest"].as_str().expect("it has one"))
-        });
-        let image = child.unwrap_or(fields);
-        Held { manifest, id: image["config"]["digest"].as_str().expect("it names one").to_owned() }
+        self.pull_by(&self.sandbox.path("hosts"), &["--plain-http"], reference)
+    }
+}
+
+/// containerd on a machine where the directory `hosts` says how every registry is reached, and nothing else does.
+pub(crate) fn configured(sandbox: &Sandbox, hosts: PathBuf) -> Box<dyn Machine + '_> {
+    Box::new(Configured { containerd: Containerd::start(sandbox), hosts })
+}
+
+struct Configured<'a> {
+    containerd: Containerd<'a>,
+    hosts: PathBuf,
+}
+
+impl Machine for Configured<'_> {
+    fn name(&self) -> String {
+        self.containerd.name()
+    }
+
+    fn pull(&self, reference: &str) -> Held {
+        self.containerd.pull_by(&self.hosts, &[], reference)
     }
 }
 

@@ -74,7 +74,12 @@ pub(crate) fn machine(sandbox: &Sandbox, site: SocketAddr) -> Box<dyn Machine + 
 /// by that, without a word of whose it is.
 pub(crate) fn mirrored(sandbox: &Sandbox, site: SocketAddr) -> Box<dyn Machine + '_> {
     let mirrors = json!({ "registry-mirrors": [format!("http://{site}")] });
-    Box::new(Named { docker: Docker::start(sandbox, &mirrors), name: REPOSITORY.to_owned() })
+    configured(sandbox, &mirrors)
+}
+
+/// docker on a machine with these settings.
+pub(crate) fn configured<'a>(sandbox: &'a Sandbox, settings: &serde_json::Value) -> Box<dyn Machine + 'a> {
+    Box::new(Named { docker: Docker::start(sandbox, settings), name: REPOSITORY.to_owned() })
 }
 
 struct Named<'a> {

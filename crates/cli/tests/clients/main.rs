@@ -7,6 +7,7 @@
 //! and fails here is deltaport's fault; what fails there too may be the test's, or the other's.
 
 mod buildah;
+mod configured;
 mod containerd;
 mod curl;
 mod docker;

@@ -1,6 +1,7 @@
 //! podman: an engine's pulls and pushes, its search, and a mirror set up for it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use deltaport_testkit::clients::{Relay, Run, Sandbox};
@@ -58,6 +59,36 @@ impl Machine for Podman<'_> {
     fn pull(&self, reference: &str) -> Held {
         pull(self.0, "store", reference).ok();
         held(self.0, "store", reference)
+    }
+}
+
+/// podman on a machine where these files say how registries are reached, and whom to trust for that.
+pub(crate) fn configured(
+    sandbox: &Sandbox,
+    registries: PathBuf,
+    authority: Option<PathBuf>,
+) -> Box<dyn Machine + '_> {
+    Box::new(Configured { sandbox, registries, authority })
+}
+
+struct Configured<'a> {
+    sandbox: &'a Sandbox,
+    registries: PathBuf,
+    authority: Option<PathBuf>,
+}
+
+impl Machine for Configured<'_> {
+    fn name(&self) -> String {
+        format!("{DEFAULT}/{REPOSITORY}")
+    }
+
+    fn pull(&self, reference: &str) -> Held {
+        let mut pull = podman(self.sandbox, "store").line("pull --quiet");
+        if let Some(directory) = &self.authority {
+            pull = pull.arg("--cert-dir").arg(directory);
+        }
+        pull.env("CONTAINERS_REGISTRIES_CONF", &self.registries).arg(reference).ok();
+        held(self.sandbox, "store", reference)
     }
 }
 

@@ -59,18 +59,34 @@ impl Registry {
         Self { software: Software::Deltaport(Box::new(wait(launch.start()))), authority: directory() }
     }
 
+    /// deltaport with these settings, and TLS with a certificate of a private authority.
+    pub(crate) fn with_settings_and_tls(toml: &str) -> Self {
+        let certificates = Certificates::new();
+        let launch = Launch::new(env!("CARGO_BIN_EXE_deltaport"));
+        let config = format!("{toml}\n{}", tls_of(&launch));
+        let server = wait(launch.config(&config).tls(certificates.clone()).start());
+        let registry = Self { software: Software::Deltaport(Box::new(server)), authority: directory() };
+        registry.publish(&certificates);
+        registry
+    }
+
     fn start(certificates: Option<&Certificates>) -> Self {
         let software = match std::env::var("DELTAPORT_CLIENTS_AGAINST").as_deref() {
             Err(_) => Software::Deltaport(Box::new(deltaport(certificates))),
             Ok("docker-registry") => Software::Debian(Box::new(Debian::start(certificates))),
             Ok(other) => panic!("DELTAPORT_CLIENTS_AGAINST={other}: only docker-registry is known"),
         };
-        let authority = directory();
+        let registry = Self { software, authority: directory() };
         if let Some(certificates) = certificates {
-            fs::write(authority.path().join("ca.crt"), &certificates.authority_pem)
-                .expect("a directory to write to");
+            registry.publish(certificates);
         }
-        Self { software, authority }
+        registry
+    }
+
+    /// Puts the authority's certificate where clients are to find it.
+    fn publish(&self, certificates: &Certificates) {
+        fs::write(self.authority.path().join("ca.crt"), &certificates.authority_pem)
+            .expect("a directory to write to");
     }
 
     /// Ends it as kill -9 does, in the middle of whatever it is doing.
@@ -106,14 +122,15 @@ impl Registry {
 fn deltaport(certificates: Option<&Certificates>) -> Server {
     let launch = Launch::new(env!("CARGO_BIN_EXE_deltaport"));
     let Some(certificates) = certificates else { return wait(launch.start()) };
-    let path = |name| launch.home().join(name).display().to_string();
-    let config = format!(
-        "[tls]\ncertificate = {:?}\nkey = {:?}\n[access]\nhtpasswd = {:?}\n",
-        path("server.crt"),
-        path("server.key"),
-        launch.file("htpasswd", htpasswd()),
-    );
+    let passwords = launch.file("htpasswd", htpasswd());
+    let config = format!("{}[access]\nhtpasswd = {passwords:?}\n", tls_of(&launch));
     wait(launch.config(&config).tls(certificates.clone()).start())
+}
+
+/// The settings for the certificate that a launch with TLS finds in its directory.
+fn tls_of(launch: &Launch) -> String {
+    let path = |name| launch.home().join(name).display().to_string();
+    format!("[tls]\ncertificate = {:?}\nkey = {:?}\n", path("server.crt"), path("server.key"))
 }
 
 /// Debian's docker-registry, as the tests need it.

@@ -21,9 +21,10 @@ pub use policy::{Lifetime, Stale, TagPattern, TagPatternError, TagPolicy, TagRul
 pub use public::PUBLIC;
 pub(crate) use remote::{Ask, Remote, Sated};
 
-/// The registry that Docker's clients mean when they name none, and other names of it.
-const DOCKER: &str = "docker.io";
-const DOCKER_ALIASES: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
+/// The registry that Docker's clients mean when they name none.
+pub const DOCKER: &str = "docker.io";
+/// Other names of [`DOCKER`].
+pub const DOCKER_ALIASES: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
 
 /// A registry whose content is served here, fetched when it is asked for.
 #[derive(Clone, Debug)]
@@ -195,8 +196,9 @@ impl Registry {
     }
 }
 
-/// The first component of local names for `host`.
-fn prefix(host: &str) -> String {
+/// The first component of local names for what comes from `host`, however that is spelled: `docker.io` for each name of
+/// Docker Hub, `hub.example_5000` for `hub.example:5000`.
+pub fn prefix(host: &str) -> String {
     let host = host.to_ascii_lowercase().replace(':', "_");
     if DOCKER_ALIASES.contains(&host.as_str()) { DOCKER.to_owned() } else { host }
 }

@@ -23,6 +23,7 @@ use super::{Settings, Span};
 pub(super) use access::RULE;
 pub(super) use repository::REPOSITORY;
 pub(super) use upstream::{TAG_RULE, UPSTREAM};
+pub(crate) use upstream::{host, url};
 
 /// The keys of the file itself and of its tables that can be there once, in the order of the reference.
 pub(super) const SETTINGS: &[&[Key<Settings>]] = &[

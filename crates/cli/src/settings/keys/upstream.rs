@@ -272,7 +272,7 @@ fn age(text: &str) -> Result<Span, String> {
 
 /// A host name or IPv4 address with or without a port, in small letters. It is also the beginning of names of
 /// repositories, with an underscore for the colon, and has to be possible there.
-fn host(text: &str) -> Result<String, String> {
+pub(crate) fn host(text: &str) -> Result<String, String> {
     let component = text.replacen(':', "_", 1);
     if text.contains(['/', '_']) || component.parse::<RepositoryName>().is_err() {
         return Err("not a host name in small letters, with or without a port".to_owned());
@@ -295,7 +295,7 @@ fn helper(text: &str) -> Result<String, String> {
 }
 
 /// `http` or `https`, a host, maybe a port, and nothing else.
-fn url(text: &str) -> Result<String, String> {
+pub(crate) fn url(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let rest = rest.ok_or("it must begin with https:// or http://")?;
     let authority = rest.strip_suffix('/').unwrap_or(rest);
