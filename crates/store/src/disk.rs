@@ -166,7 +166,7 @@ impl Space {
     }
 
     /// Bytes that an ordinary user may still write.
-    fn free(&self) -> Result<u64> {
+    pub(crate) fn free(&self) -> Result<u64> {
         let stat = rustix::fs::statvfs(&self.root)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }

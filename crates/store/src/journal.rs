@@ -38,6 +38,8 @@ pub(crate) enum Change {
     Manifest { repository: RepositoryName, digest: Digest, media_type: String },
     /// It no longer does.
     ManifestDeleted { repository: RepositoryName, digest: Digest },
+    /// A manifest, which its repository holds, came from an upstream; those of which this is not said were pushed.
+    Fetched { repository: RepositoryName, digest: Digest },
     /// A tag points at a manifest.
     Tag { repository: RepositoryName, tag: Tag, digest: Digest },
     /// The tag is gone.

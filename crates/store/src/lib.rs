@@ -27,6 +27,7 @@ mod partial;
 mod rebuild;
 mod staging;
 mod uploads;
+mod usage;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,12 +43,14 @@ pub use error::{Error, Result};
 pub use faults::Faults;
 pub use fsck::{Code, Finding, FsckOptions, Progress, Report, Severity, fsck};
 pub use names::{
-    Absence, ClaimLimits, DeltaJob, Layer, LayerDelta, Manifest, Names, NewManifest, Page, Referenced,
+    Absence, Cached, ClaimLimits, DeltaJob, Evicted, Layer, LayerDelta, Manifest, Names, NewManifest, Page,
+    Referenced,
 };
 pub use partial::Partial;
 pub use rebuild::{Rebuilt, rebuild};
 pub use staging::Staging;
 pub use uploads::{Appender, Uploads};
+pub use usage::{Held, Places, Usage, usage};
 
 /// What an open store is told. Settings are data; see the configuration reference for the defaults.
 #[derive(Clone, Debug)]
@@ -122,6 +125,12 @@ impl Store {
     /// to its end when the future is dropped; a second call waits for the first.
     pub async fn collect(&self, now: SystemTime) -> Result<Collected> {
         self.core.to_the_end(collect::collect(Arc::clone(&self.core), now)).await
+    }
+
+    /// How many bytes may still be written to the disk, the room counted in that writes must leave.
+    pub async fn free_disk(&self) -> Result<u64> {
+        let core = Arc::clone(&self.core);
+        self.core.blocking(move || core.space.free()).await
     }
 
     /// Waits for what was acknowledged to be flushed, records how far partials have come, and closes the database. Later

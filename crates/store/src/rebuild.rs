@@ -17,6 +17,7 @@ use crate::disk::{self, ProcessLock};
 use crate::error::{Error, Result};
 use crate::journal::{self, Item};
 use crate::layout::Layout;
+use crate::names::cached::Origin;
 use crate::names::replay::{Pointed, Replay};
 use crate::names::{self, LayerDelta, NewManifest, Tx, database, milliseconds, schema};
 use crate::open::files;
@@ -138,7 +139,11 @@ impl Filling<'_> {
         let mut manifests: Vec<_> = replay.manifests.into_iter().collect();
         manifests.sort_by_key(|(_, (_, _, put))| *put);
         for ((repository, digest), (media_type, at, _)) in manifests {
-            self.manifest(&repository, digest, &media_type, at)?;
+            let origin = match replay.fetched.contains(&(repository.clone(), digest)) {
+                true => Origin::Fetched,
+                false => Origin::Pushed,
+            };
+            self.manifest(&repository, digest, &media_type, origin, at)?;
         }
         for ((repository, tag), pointed) in replay.tags {
             self.tag(&repository, &tag, &pointed)?;
@@ -199,6 +204,7 @@ impl Filling<'_> {
         repository: &RepositoryName,
         digest: Digest,
         media_type: &str,
+        origin: Origin,
         at: i64,
     ) -> Result<()> {
         let bytes = match fs::read(self.layout.blob(&digest)) {
@@ -221,7 +227,7 @@ impl Filling<'_> {
             }
         };
         let manifest = NewManifest { digest, bytes, view, tags: Vec::new(), required: Vec::new() };
-        names::manifests::put(&mut Tx::unlogged(self.connection, at), repository, &manifest)?;
+        names::manifests::put(&mut Tx::unlogged(self.connection, at), repository, &manifest, origin)?;
         self.rebuilt.manifests += 1;
         Ok(())
     }

@@ -17,6 +17,7 @@ use crate::core::Core;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::faults;
+use crate::names::cached::Origin;
 use crate::names::{self, NewManifest, Tx};
 
 /// Where proven bytes come from.
@@ -157,12 +158,13 @@ pub(crate) async fn put_manifest(
     core: &Arc<Core>,
     repository: RepositoryName,
     manifest: NewManifest,
+    origin: Origin,
 ) -> Result<()> {
     let settling = Arc::clone(core);
     core.to_the_end(async move {
         let (digest, size) = (manifest.digest, manifest.bytes.len() as u64);
         let source = Source::Bytes(manifest.bytes.clone());
-        let change = move |tx: &mut Tx<'_>| names::manifests::put(tx, &repository, &manifest);
+        let change = move |tx: &mut Tx<'_>| names::manifests::put(tx, &repository, &manifest, origin);
         settle(&settling, digest, size, source, change).await
     })
     .await

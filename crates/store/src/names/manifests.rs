@@ -4,6 +4,7 @@ use bytes::Bytes;
 use deltaport_oci::{Descriptor, Digest, Reference, RepositoryName, manifest::View};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use super::cached::{self, Origin};
 use super::{Manifest, NewManifest, Stale, Tx, column, repositories};
 use crate::error::{Error, Result};
 use crate::journal::Change;
@@ -66,14 +67,22 @@ pub(crate) fn exists(connection: &Connection, repository: i64, digest: &Digest) 
     Ok(statement.exists(params![repository, digest.to_string()])?)
 }
 
-/// Stores a manifest whose bytes are already a durable blob, with its references and tags.
-pub(crate) fn put(tx: &mut Tx<'_>, repository: &RepositoryName, new: &NewManifest) -> Result<()> {
+/// Stores a manifest whose bytes are already a durable blob, with its references and tags. One that was pushed before
+/// stays so even if it is fetched, too.
+pub(crate) fn put(
+    tx: &mut Tx<'_>,
+    repository: &RepositoryName,
+    new: &NewManifest,
+    origin: Origin,
+) -> Result<()> {
     let absent = missing(tx.connection, repository, &new.required)?;
     if !absent.is_empty() {
         return Err(Error::Missing(absent));
     }
     super::blobs::ensure(tx, &new.digest, new.bytes.len() as u64)?;
     let repository_id = repositories::ensure(tx, repository)?;
+    let was_pushed = exists(tx.connection, repository_id, &new.digest)?
+        && !cached::is_fetched(tx.connection, repository_id, &new.digest)?;
     let id = put_row(tx, repository_id, new)?;
     put_references(tx, repository_id, id, &new.view)?;
     tx.log(&Change::Manifest {
@@ -81,6 +90,10 @@ pub(crate) fn put(tx: &mut Tx<'_>, repository: &RepositoryName, new: &NewManifes
         digest: new.digest,
         media_type: new.view.media_type.clone(),
     })?;
+    match origin {
+        Origin::Fetched if !was_pushed => cached::put(tx, repository, repository_id, &new.digest)?,
+        _ => cached::forget(tx, repository_id, &new.digest)?,
+    }
     tx.stale(Stale::Manifest(repository.clone(), Reference::Digest(new.digest)));
     for tag in &new.tags {
         super::tags::put(tx, repository, repository_id, tag, &new.digest)?;

@@ -7,6 +7,7 @@ pub(crate) mod absences;
 pub(crate) mod bases;
 pub(crate) mod blobs;
 pub(crate) mod cache;
+pub(crate) mod cached;
 pub(crate) mod database;
 pub(crate) mod deltas;
 pub(crate) mod jobs;
@@ -24,6 +25,7 @@ pub(crate) mod writer;
 
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use deltaport_oci::{Descriptor, Digest, Reference, RepositoryName, Tag, manifest};
@@ -36,6 +38,8 @@ pub use absences::Absence;
 pub use bases::Layer;
 pub use blobs::Referenced;
 pub(crate) use cache::Stale;
+use cached::Origin;
+pub use cached::{Cached, Evicted};
 pub use jobs::{ClaimLimits, DeltaJob};
 pub(crate) use writer::{Tx, milliseconds};
 
@@ -134,7 +138,13 @@ impl Names {
                 return Err(Error::Missing(absent));
             }
         }
-        crate::blobs::put_manifest(&self.core, repository.clone(), manifest).await
+        crate::blobs::put_manifest(&self.core, repository.clone(), manifest, Origin::Pushed).await
+    }
+
+    /// The same for a manifest that was fetched from an upstream, and that may be evicted therefore unless it was pushed
+    /// before. It counts as used now.
+    pub async fn put_fetched(&self, repository: &RepositoryName, manifest: NewManifest) -> Result<()> {
+        crate::blobs::put_manifest(&self.core, repository.clone(), manifest, Origin::Fetched).await
     }
 
     /// Removes a manifest and every tag on it; `false` when it was not there. Its repository goes with its last
@@ -345,6 +355,42 @@ impl Names {
     ) -> Result<Vec<Digest>> {
         let (repository, root) = (repository.clone(), *root);
         self.core.database.change(move |tx| absences::evict(tx, &repository, &root, &children)).await
+    }
+
+    /// Notes when manifests were used, if they came from an upstream, and with each the indexes that refer to it.
+    pub async fn note_uses(&self, uses: Vec<(RepositoryName, Digest, SystemTime)>) -> Result<()> {
+        self.core
+            .database
+            .change(move |tx| {
+                uses.iter().try_for_each(|(repository, digest, at)| {
+                    cached::note_use(tx, repository, digest, milliseconds(*at))
+                })
+            })
+            .await
+    }
+
+    /// Images from upstreams that were last used before `before`, the least recently used first, behind `last`, at most
+    /// `limit`. An image is a manifest that no other here refers to and that is about none here.
+    pub async fn oldest_cached(
+        &self,
+        before: SystemTime,
+        last: Option<Cached>,
+        limit: usize,
+    ) -> Result<Vec<Cached>> {
+        let before = milliseconds(before);
+        self.core.database.read(move |names| cached::oldest(names, before, last.as_ref(), limit)).await
+    }
+
+    /// Removes an image from an upstream with its tags, the manifests below it and those about them. What was pushed stays,
+    /// and so does what a tag of its own or another index leads to. What only they referred to leaves the repository in
+    /// the same transaction. `None` when the image has been used, tagged, or taken into an index since it was found.
+    pub async fn evict_cached(&self, cached: Cached) -> Result<Option<Evicted>> {
+        self.core.database.change(move |tx| cached::evict(tx, &cached)).await
+    }
+
+    /// How many bytes are here only because they came from upstreams: the disk would have as many more without them.
+    pub async fn cached_bytes(&self) -> Result<u64> {
+        self.core.database.read(cached::bytes).await
     }
 
     /// What is known about a delta between two layers of a repository.

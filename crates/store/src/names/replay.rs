@@ -1,7 +1,7 @@
 //! What names say after every change of a journal: the state from which a database is made again, and with which one
 //! is compared.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use deltaport_oci::{Digest, RepositoryName, Tag};
 
@@ -14,6 +14,8 @@ pub(crate) struct Replay {
     pub(crate) links: HashMap<(RepositoryName, Digest), i64>,
     /// Media type, when, and a number that grows with every manifest put.
     pub(crate) manifests: HashMap<(RepositoryName, Digest), (String, i64, u64)>,
+    /// Those of the manifests that came from an upstream.
+    pub(crate) fetched: HashSet<(RepositoryName, Digest)>,
     pub(crate) tags: HashMap<(RepositoryName, Tag), Pointed>,
     pub(crate) deltas: HashMap<(RepositoryName, Digest, Digest), (Option<Digest>, i64)>,
     puts: u64,
@@ -62,10 +64,16 @@ impl Replay {
             }
             Change::Manifest { repository, digest, media_type } => {
                 self.puts += 1;
+                self.fetched.remove(&(repository.clone(), digest));
                 self.manifests.insert((repository, digest), (media_type, at, self.puts));
             }
             Change::ManifestDeleted { repository, digest } => {
-                self.manifests.remove(&(repository, digest));
+                let key = (repository, digest);
+                self.manifests.remove(&key);
+                self.fetched.remove(&key);
+            }
+            Change::Fetched { repository, digest } => {
+                self.fetched.insert((repository, digest));
             }
             Change::Tag { repository, tag, digest } => {
                 self.tags
@@ -97,6 +105,7 @@ impl Replay {
                 .manifests
                 .remove(&(repository.clone(), *digest))
                 .is_some_and(|(found, ..)| found == *media_type),
+            Change::Fetched { repository, digest } => self.fetched.remove(&(repository.clone(), *digest)),
             // A tag's past comes before its present.
             Change::Tag { repository, tag, digest } => {
                 let key = (repository.clone(), tag.clone());
@@ -115,6 +124,6 @@ impl Replay {
 
     /// How many names there are; the past of a tag belongs to it.
     pub(crate) fn len(&self) -> usize {
-        self.links.len() + self.manifests.len() + self.tags.len() + self.deltas.len()
+        self.links.len() + self.manifests.len() + self.fetched.len() + self.tags.len() + self.deltas.len()
     }
 }

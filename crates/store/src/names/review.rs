@@ -56,16 +56,7 @@ pub(crate) fn decide_link(tx: &mut Tx<'_>, entry: &Entry) -> Result<bool> {
     if !settle(tx, entry)? {
         return Ok(false);
     }
-    let digest = entry.digest.to_string();
-    let referenced: bool = tx
-        .connection
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM reference
-                 WHERE repository = ?1 AND digest = ?2 AND kind IN ('config', 'layer'))
-                 OR EXISTS (SELECT 1 FROM layer_delta WHERE repository = ?1 AND digest = ?2)",
-        )?
-        .query_row(params![entry.repository, digest], |row| row.get(0))?;
-    if referenced {
+    if is_needed(tx.connection, entry.repository, &entry.digest)? {
         return Ok(false);
     }
     let name: Option<RepositoryName> = tx
@@ -77,6 +68,16 @@ pub(crate) fn decide_link(tx: &mut Tx<'_>, entry: &Entry) -> Result<bool> {
         Some(name) => super::blobs::unlink(tx, &name, &entry.digest),
         None => Ok(false),
     }
+}
+
+/// Whether anything in a repository refers to a blob.
+pub(crate) fn is_needed(connection: &Connection, repository: i64, digest: &Digest) -> Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM reference
+             WHERE repository = ?1 AND digest = ?2 AND kind IN ('config', 'layer'))
+             OR EXISTS (SELECT 1 FROM layer_delta WHERE repository = ?1 AND digest = ?2)",
+    )?;
+    Ok(statement.query_row(params![repository, digest.to_string()], |row| row.get(0))?)
 }
 
 /// What is to be done about bytes.

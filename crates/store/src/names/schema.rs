@@ -8,10 +8,10 @@ use rusqlite::Connection;
 use crate::error::{Error, Result};
 
 /// What `user_version` is in a database of this program.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// Step `n` takes a database from version `n` to `n + 1`. A released step is never changed.
-const STEPS: [&str; 3] = [V1, V2, V3];
+const STEPS: [&str; 4] = [V1, V2, V3, V4];
 
 /// How often a prepared statement is found again.
 const STATEMENTS: usize = 128;
@@ -26,6 +26,19 @@ pub(crate) fn configure(connection: &Connection) -> Result<()> {
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "cache_size", -8192)?;
     Ok(())
+}
+
+/// Fails when the tables are not those of this program.
+pub(crate) fn check(connection: &Connection) -> Result<()> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found == VERSION {
+        return Ok(());
+    }
+    let advice =
+        if found > VERSION { "use a newer deltaport" } else { "`deltaport serve` brings it up to date" };
+    Err(Error::Unusable(format!(
+        "names.db has version {found}, this program reads version {VERSION}; {advice}"
+    )))
 }
 
 /// Makes the tables, or brings older ones up to date; one transaction.
@@ -264,4 +277,17 @@ CREATE TRIGGER absence_forgotten BEFORE DELETE ON manifest BEGIN
                 WHERE other.repository = OLD.repository AND other.digest = absence.digest
                     AND other.kind = 'manifest' AND other.manifest <> OLD.id);
 END;
+";
+
+/// What may be evicted.
+const V4: &str = "
+-- Manifests that came from an upstream, and when each was last used. All others were pushed.
+CREATE TABLE cached (
+    repository INTEGER NOT NULL,
+    digest     TEXT NOT NULL,
+    used       INTEGER NOT NULL,
+    PRIMARY KEY (repository, digest),
+    FOREIGN KEY (repository, digest) REFERENCES manifest (repository, digest) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX cached_by_use ON cached (used, repository, digest);
 ";

@@ -31,6 +31,9 @@ pub(crate) fn each(connection: &Connection, mut visit: impl FnMut(i64, Change) -
             })
         },
     )?;
+    part("SELECT used, name, digest FROM cached JOIN repository ON id = repository", |row| {
+        Ok(Change::Fetched { repository: column(row, 1)?, digest: column(row, 2)? })
+    })?;
     // A tag is led along its past to its present. The time of a line is until when the one before it was right.
     part(
         "SELECT lag(until, 1, until) OVER (PARTITION BY repository, tag ORDER BY until),

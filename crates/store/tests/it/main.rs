@@ -13,4 +13,5 @@ mod faults;
 mod hub;
 mod model;
 mod partials;
+mod space;
 mod uploads;

@@ -1,0 +1,157 @@
+//! What takes the room: per repository, and beside them. Reads the database and the directories and changes nothing, so
+//! that it may run beside the process that serves them.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use deltaport_oci::RepositoryName;
+use rusqlite::{Connection, OpenFlags};
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::names::{cached, column, schema, size_column};
+
+/// How deep directories lie in the data directory.
+const MAX_DEPTH: usize = 8;
+
+/// What takes the room. Sizes are those of files in bytes, without what a file system adds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Every repository, in byte order.
+    pub repositories: Vec<Held>,
+    /// Bytes of blobs that one repository holds; the sum of what each has alone.
+    pub alone: u64,
+    /// Bytes of blobs that several repositories hold, each blob once.
+    pub shared: u64,
+    /// Bytes of blobs that no repository holds, and that wait for the collector.
+    pub unheld: u64,
+    /// Bytes of all blobs: what one, several and no repositories hold.
+    pub blobs: u64,
+    /// Those of them that are here only because they came from upstreams, which are what a cap counts.
+    pub cached: u64,
+    /// What else there is.
+    pub places: Places,
+}
+
+/// What a repository holds, its manifests included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// How many blobs it holds.
+    pub blobs: u64,
+    /// Bytes of those that no other repository holds: what the disk would have more without it.
+    pub alone: u64,
+    /// Bytes of those that others hold, too.
+    pub shared: u64,
+}
+
+/// Bytes in the other places of the data directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Places {
+    /// The database, and the journal.
+    pub names: u64,
+    /// Uploads in progress, and what is staged.
+    pub uploads: u64,
+    /// Beginnings of blobs from upstreams.
+    pub partial: u64,
+    /// What fsck put aside.
+    pub quarantine: u64,
+}
+
+/// What takes the room in the data directory `root`, as of the last commit.
+///
+/// Fails with [`Error::Unusable`] when there are no data, or of another version than this program's.
+pub fn usage(root: &Path) -> Result<Usage> {
+    let layout = Layout::new(root);
+    let database = layout.database();
+    if !database.is_file() {
+        return Err(Error::Unusable(format!("there are no data in {}", root.display())));
+    }
+    // Not to write, but because reading beside a writer needs a file that readers share.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&database, flags)?;
+    schema::configure(&connection)?;
+    connection.pragma_update(None, "query_only", true)?;
+    schema::check(&connection)?;
+    // One statement after another would see different states.
+    connection.execute_batch("BEGIN")?;
+    let mut usage = read(&connection)?;
+    connection.execute_batch("ROLLBACK")?;
+    let sizes = |names: &[&str]| -> Result<u64> {
+        let mut sum = 0;
+        for name in names {
+            sum += size(&root.join(name), 0)?;
+        }
+        Ok(sum)
+    };
+    usage.places = Places {
+        names: sizes(&["names.db", "names.db-wal", "names.db-shm", "journal", "journal.new"])?,
+        uploads: sizes(&["uploads", "staging"])?,
+        partial: sizes(&["partial"])?,
+        quarantine: sizes(&["quarantine"])?,
+    };
+    Ok(usage)
+}
+
+fn read(connection: &Connection) -> Result<Usage> {
+    const HELD: &str = "WITH held AS (
+             SELECT repository, digest FROM repository_blob UNION SELECT repository, digest FROM manifest),
+         holders AS (SELECT digest, count(*) AS count FROM held GROUP BY digest)";
+    let mut statement = connection.prepare(&format!(
+        "{HELD} SELECT name, count(*), coalesce(sum(size) FILTER (WHERE count = 1), 0),
+             coalesce(sum(size) FILTER (WHERE count > 1), 0)
+         FROM held JOIN holders USING (digest) JOIN blob USING (digest) JOIN repository ON id = repository
+         GROUP BY id ORDER BY name"
+    ))?;
+    let rows = statement.query_map([], |row| {
+        Ok(Held {
+            repository: column(row, 0)?,
+            blobs: size_column(row, 1)?,
+            alone: size_column(row, 2)?,
+            shared: size_column(row, 3)?,
+        })
+    })?;
+    let repositories = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut statement = connection.prepare(&format!(
+        "{HELD} SELECT coalesce(sum(size), 0), coalesce(sum(size) FILTER (WHERE count = 1), 0),
+             coalesce(sum(size) FILTER (WHERE count > 1), 0)
+         FROM blob LEFT JOIN holders USING (digest)"
+    ))?;
+    let (blobs, alone, shared) = statement
+        .query_row([], |row| Ok((size_column(row, 0)?, size_column(row, 1)?, size_column(row, 2)?)))?;
+    Ok(Usage {
+        repositories,
+        alone,
+        shared,
+        unheld: blobs - alone - shared,
+        blobs,
+        cached: cached::bytes(connection)?,
+        places: Places::default(),
+    })
+}
+
+/// The sizes of the files below `path`; what goes meanwhile, or is not there, takes no room.
+fn size(path: &Path, depth: usize) -> Result<u64> {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if gone(&error) => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    if !metadata.is_dir() || depth >= MAX_DEPTH {
+        return Ok(if metadata.is_file() { metadata.len() } else { 0 });
+    }
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if gone(&error) => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    let mut sum = 0;
+    for entry in entries {
+        sum += size(&entry?.path(), depth + 1)?;
+    }
+    Ok(sum)
+}
