@@ -3,6 +3,7 @@
 mod client_config;
 mod image;
 mod remote;
+mod space;
 mod verify;
 
 use std::ffi::{OsStr, OsString};
@@ -20,6 +21,7 @@ use crate::settings::{Rate, Size, Span};
 pub(crate) use client_config::{Client, ClientConfig, RegistryUrl};
 pub(crate) use image::{Image, ImageCommand, ImageComplete, ImagePrune, ImageShow};
 pub(crate) use remote::{Access, DeltaList, DeltaPush, ImageName};
+pub(crate) use space::{Gc, Usage};
 pub(crate) use verify::Verify;
 
 /// Image distribution for places with bad links: an OCI registry, a pull-through site and layer deltas in one binary.
@@ -39,6 +41,8 @@ pub(crate) enum Command {
     ClientConfig(ClientConfig),
     Fsck(Fsck),
     Rebuild(Rebuild),
+    Usage(Usage),
+    Gc(Gc),
     Passwd(Passwd),
     Delta(Box<Delta>),
     Image(Box<Image>),

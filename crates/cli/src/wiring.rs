@@ -78,6 +78,11 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
             .map(|repository| (repository.names.clone(), validate(&repository.validate)))
             .collect(),
         collect: deltaport_registry::Collect { interval: settings.collect.interval.0 },
+        space: deltaport_registry::Space {
+            cached: Some(settings.space.cached.0).filter(|cap| *cap > 0),
+            free: settings.space.free_disk.0,
+            pins: settings.space.pins.clone(),
+        },
         upstreams: upstreams(settings)?,
         fill: deltaport_registry::Fill {
             concurrent: count(settings.fill.concurrent),

@@ -64,6 +64,39 @@ async fn good_data_are_called_good() {
 }
 
 #[tokio::test]
+async fn what_takes_the_room_is_told_beside_a_running_server_and_is_taken_back_without_one() {
+    let image = Image::small(3);
+    let mut server = stopped_with(&image).await;
+    server.start_again().await;
+    let (code, text) = run(&server, &["usage", "--json"]);
+    let json: Value = serde_json::from_str(&text).unwrap();
+    let bytes: usize = image.blobs().chain([&image.manifest]).map(|content| content.bytes.len()).sum();
+    assert_eq!(
+        (code, &json["blobs"], &json["alone"]),
+        (0, &Value::from(bytes), &Value::from(bytes)),
+        "{text}"
+    );
+    assert_eq!(json["repositories"][0]["repository"], "team/app");
+    let (code, text) = run(&server, &["usage"]);
+    assert!(code == 0 && text.contains("team/app") && text.contains("alone"), "{text}");
+
+    let (code, _) = run(&server, &["gc"]);
+    assert_eq!(code, 1, "the server has the data");
+    let manifest = format!("/v2/team/app/manifests/{}", image.manifest.digest);
+    assert_eq!(server.client().send(Request::delete(&manifest)).await.status, 202);
+    assert!(server.terminate().success());
+    let config = format!("data = {:?}\n[collect]\ngrace = \"0s\"\n", server.launch().data());
+    let config = server.launch().file("gc.toml", config);
+    let (status, text) = server.launch().run(&["gc", "--json", "--config", config.to_str().unwrap()]);
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert!(status.success() && json["ok"] == true, "{text}");
+    assert_eq!(json["collected"]["bytes"], Value::from(bytes), "{text}");
+    let (_, text) = run(&server, &["usage", "--json"]);
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&json["blobs"], &json["repositories"]), (&Value::from(0), &Value::Array(Vec::new())));
+}
+
+#[tokio::test]
 async fn damage_is_found_named_and_put_aside() {
     let image = Image::small(2);
     let server = stopped_with(&image).await;

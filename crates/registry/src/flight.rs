@@ -36,6 +36,11 @@ impl<K: Clone + Eq + Hash, V: Clone> SingleFlight<K, V> {
         Self { running: Arc::default(), limit }
     }
 
+    /// Whether somebody works on `key`.
+    pub(crate) fn is_running(&self, key: &K) -> bool {
+        lock(&self.running).contains_key(key)
+    }
+
     /// Joins the work on `key`, or starts it with what `start` makes.
     pub(crate) fn join(&self, key: K, start: impl FnOnce() -> V) -> Flight<K, V> {
         let mut running = lock(&self.running);
@@ -71,6 +76,7 @@ mod tests {
         let flights = SingleFlight::new(2);
         let Flight::Started(1, guard) = flights.join("a", || 1) else { panic!("nobody works on it") };
         assert!(matches!(flights.join("a", || 2), Flight::Joined(1)));
+        assert!(flights.is_running(&"a") && !flights.is_running(&"b"));
         let Flight::Started(3, _other) = flights.join("b", || 3) else { panic!("another key is other work") };
         assert!(matches!(flights.join("c", || 4), Flight::Full));
         assert!(matches!(flights.join("a", || 4), Flight::Joined(1)), "joining costs nothing");

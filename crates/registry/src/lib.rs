@@ -1,14 +1,13 @@
-//! What the product does: push, pull, fill, vend deltas, collect.
+//! What the product does: push, pull, fill, vend deltas, evict, collect.
 //!
 //! This is the only crate that combines the store, the client, the delta engine and the rules, and the place where a
 //! use case can be read from top to bottom. It does not know HTTP: no method here takes a header or returns a status.
 //! The server hands it typed values and turns its [`Error`]s into answers.
 //!
-//! Use cases are methods of [`Registry`], in one file per noun: [`pull`], [`image`], `push`, `uploads`, `lists`, `mount`. Every
+//! Use cases are methods of [`Registry`], in one file per noun: [`pull`], [`image`], [`space`], `push`, `uploads`, `lists`, `mount`. Every
 //! one of them expects that [`Registry::authorize`] was asked first, and says where more than that is decided.
 
 mod authorize;
-mod collect;
 mod error;
 mod files;
 mod fill;
@@ -21,6 +20,7 @@ mod mount;
 mod options;
 pub mod pull;
 mod push;
+pub mod space;
 mod uploads;
 pub mod upstream;
 pub mod vend;
@@ -32,13 +32,14 @@ use deltaport_store::Store;
 use deltaport_trust::Rules;
 
 use fill::Fills;
+use space::Room;
 use upstream::Upstreams;
 use vend::Jobs;
 
 pub use deltaport_store::{Manifest, Page};
 pub use error::{Error, Kind, Result};
 pub use metrics::Metrics;
-pub use options::{Collect, Delta, Fill, Limits, Options, Validate};
+pub use options::{Collect, Delta, Fill, Limits, Options, Space, Validate};
 pub use pull::Pulled;
 pub use push::{NewManifest, PutManifest};
 pub use uploads::{Incoming, Upload};
@@ -56,6 +57,7 @@ struct Inner {
     upstreams: Upstreams,
     fills: Fills,
     deltas: Jobs,
+    room: Room,
 }
 
 impl Registry {
@@ -65,6 +67,7 @@ impl Registry {
             upstreams: Upstreams::new(&options.upstreams),
             fills: Fills::new(&options),
             deltas: Jobs::new(&options.delta),
+            room: Room::default(),
             options,
             store,
             rules: ArcSwap::from_pointee(rules),

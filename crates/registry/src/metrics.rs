@@ -3,11 +3,13 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry as Prometheus;
 
 /// What the registry counts, since it was made.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
+    pub(crate) cached_bytes: Gauge,
     pub(crate) collected_blobs: Counter,
     pub(crate) collected_bytes: Counter,
     pub(crate) collected_partials: Counter,
@@ -18,6 +20,8 @@ pub struct Metrics {
     pub(crate) deltas_made: Counter,
     pub(crate) deltas_not_worth_it: Counter,
     pub(crate) deltas_offered: Counter,
+    pub(crate) evicted_bytes: Counter,
+    pub(crate) evicted_images: Counter,
     pub(crate) manifests_pushed: Counter,
     pub(crate) mounts: Counter,
     pub(crate) upload_bytes: Counter,
@@ -74,6 +78,8 @@ impl Metrics {
             ("deltas_made", "Deltas made", &self.deltas_made),
             ("deltas_not_worth_it", "Deltas that would save too little", &self.deltas_not_worth_it),
             ("deltas_offered", "Requests answered with a delta", &self.deltas_offered),
+            ("evicted_bytes", "Bytes of blobs that images made room of", &self.evicted_bytes),
+            ("evicted_images", "Images from upstreams that made room for others", &self.evicted_images),
             ("manifests_pushed", "Manifests stored", &self.manifests_pushed),
             ("mounts", "Blobs mounted from another repository", &self.mounts),
             ("upload_bytes", "Bytes of blobs received and durable", &self.upload_bytes),
@@ -113,6 +119,8 @@ impl Metrics {
         ] {
             prometheus.register(name, help, family.clone());
         }
+        let help = "Bytes that are here only because they came from upstreams, as of the last look";
+        prometheus.register("cached_bytes", help, self.cached_bytes.clone());
         let help = "Layers that were fetched whole although a delta was asked for";
         prometheus.register("upstream_delta_fallbacks", help, self.delta_fallbacks.clone());
     }

@@ -6,6 +6,7 @@ use deltaport_oci::{RepositoryName, manifest, platform};
 use deltaport_trust::Pattern;
 
 use crate::Upstream;
+use crate::space::Pin;
 
 /// What a [`Registry`](crate::Registry) is told.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,8 @@ pub struct Options {
     pub validate_in: Vec<(Vec<Pattern>, Validate)>,
     /// How often unreferenced content is looked for.
     pub collect: Collect,
+    /// How much room what comes from upstreams may take.
+    pub space: Space,
     /// Registries whose content is served here.
     pub upstreams: Vec<Upstream>,
     /// How content is fetched from them.
@@ -99,6 +102,17 @@ impl Default for Collect {
     fn default() -> Self {
         Self { interval: Duration::from_secs(5 * 60) }
     }
+}
+
+/// How much room what comes from upstreams may take. When it is too much, the least recently used images are evicted.
+#[derive(Clone, Debug, Default)]
+pub struct Space {
+    /// The most bytes that are here only because they came from upstreams; `None` is as many as come.
+    pub cached: Option<u64>,
+    /// Free disk space, in bytes, below which images are evicted as if there were too many.
+    pub free: u64,
+    /// Images that stay whatever room they take.
+    pub pins: Vec<Pin>,
 }
 
 /// How content is fetched from upstreams.

@@ -35,7 +35,9 @@ impl Registry {
             (None, Reference::Digest(digest)) => return self.absent_manifest(repository, digest).await,
             (stored, _) => self.fill_manifest(repository, reference, stored).await?,
         };
-        found.ok_or_else(|| Error::ManifestUnknown(reference.clone()))
+        let found = found.ok_or_else(|| Error::ManifestUnknown(reference.clone()))?;
+        self.note_use(repository, &found.digest);
+        Ok(found)
     }
 
     /// The bytes of a blob of `repository`.
@@ -50,6 +52,8 @@ impl Registry {
                     self.count_cached(repository, size);
                     return Ok(Body::Stored(blob));
                 }
+                // It may have made room for others just now.
+                None if self.store().names().blob(repository, digest).await?.is_none() => {}
                 None => {
                     tracing::error!(%repository, %digest, size, "the bytes of a blob are missing; run fsck")
                 }

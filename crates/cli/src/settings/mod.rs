@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use deltaport_oci::platform;
+use deltaport_registry::space::Pin;
 use deltaport_registry::upstream::TagPattern;
 use deltaport_trust::{Action, Pattern};
 use serde::{Serialize, Serializer};
@@ -54,6 +55,8 @@ pub struct Settings {
     pub cache: Cache,
     /// When space is taken back.
     pub collect: Collect,
+    /// How much room what comes from upstreams may take.
+    pub space: Space,
     /// What is written about the run.
     pub log: Log,
     /// Whether the well-known public registries are upstreams too; `None` depends on whether there are others.
@@ -81,6 +84,7 @@ impl Settings {
             limits: Limits::default(),
             cache: Cache::default(),
             collect: Collect::default(),
+            space: Space::default(),
             log: Log::default(),
             public_upstreams: None,
             upstream: Vec::new(),
@@ -220,6 +224,19 @@ pub struct Collect {
     pub upload_expiry: Span,
     /// How long the beginning of a blob that did not arrive whole is kept.
     pub partial_expiry: Span,
+}
+
+/// `[space]`
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Space {
+    /// The most that is here only because it came from upstreams; none is no limit.
+    pub cached: Size,
+    /// How much of the disk is kept free by evicting.
+    pub free_disk: Size,
+    /// Images that stay.
+    #[serde(serialize_with = "as_texts")]
+    pub pins: Vec<Pin>,
 }
 
 /// `[log]`

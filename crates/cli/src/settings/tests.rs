@@ -50,6 +50,9 @@ fn everything_can_be_said() {
         groups = ["dev"]
         [limits]
         free_disk = "1 GiB"
+        [space]
+        cached = "20 GiB"
+        pins = ["docker.io/library/**", "quay.io/team/app:v*"]
         [[upstream]]
         host = "docker.io"
         url = "https://registry-1.docker.io/"
@@ -76,6 +79,7 @@ fn everything_can_be_said() {
         "#,
     );
     assert_eq!(settings.data.as_deref(), Some(Path::new("/etc/deltaport/data")));
+    assert_eq!((settings.space.cached, settings.space.pins.len()), (Size(20 << 30), 2));
     assert_eq!(settings.tls.certificate.as_deref(), Some(Path::new("/etc/deltaport/tls.crt")));
     assert_eq!(settings.tls.key.as_deref(), Some(Path::new("/keys/tls.key")));
     assert!(matches!(&settings.validate, Validate::Platforms(platforms) if platforms.len() == 2));

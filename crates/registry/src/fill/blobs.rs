@@ -29,6 +29,8 @@ use crate::{Registry, Result};
 /// How many bytes at the end of a blob are kept back until its digest is proven. Who gets a wrong blob up to there gets
 /// no last byte, and knows it.
 const HOLD_BACK: u64 = 64 << 10;
+/// How often a blob is fetched that has made room for others before it could be opened.
+const ATTEMPTS: usize = 3;
 /// How long an upstream may take to answer before what has been kept of an earlier transfer is served. It is asked first:
 /// when it says that it has nothing (any more), clients are told, and can ask elsewhere.
 const HEAD_START: Duration = Duration::from_secs(1);
@@ -50,23 +52,27 @@ impl Registry {
         if self.is_known_absent(&source.remote, repository, digest) {
             return Ok(None);
         }
-        let mut progress = match self.follow(source, repository, digest, Class::Client) {
-            Ok(progress) => progress,
-            Err(failure) => return Err(failure.into()),
-        };
         let gone = || crate::Error::internal("a transfer stopped without saying why");
-        let (size, end) = {
-            let known = progress.wait_for(|now| now.size.is_some() || now.end.is_some()).await;
-            let known = known.map_err(|_| gone())?;
-            (known.size, known.end.clone())
-        };
-        match (end, size) {
-            (Some(Ok(())), _) => Ok(self.store().blobs().open(digest).await?.map(Body::Stored)),
-            (Some(Err(failure)), _) if failure.is_absence() => Ok(None),
-            (Some(Err(failure)), _) => Err(failure.into()),
-            (None, Some(size)) => Ok(Some(Body::Filling(Filling { size, progress }))),
-            (None, None) => Err(gone()),
+        for _ in 0..ATTEMPTS {
+            let mut progress = self.follow(source.clone(), repository, digest, Class::Client)?;
+            let (size, end) = {
+                let known = progress.wait_for(|now| now.size.is_some() || now.end.is_some()).await;
+                let known = known.map_err(|_| gone())?;
+                (known.size, known.end.clone())
+            };
+            match (end, size) {
+                (Some(Ok(())), _) => {
+                    if let Some(blob) = self.store().blobs().open(digest).await? {
+                        return Ok(Some(Body::Stored(blob)));
+                    }
+                }
+                (Some(Err(failure)), _) if failure.is_absence() => return Ok(None),
+                (Some(Err(failure)), _) => return Err(failure.into()),
+                (None, Some(size)) => return Ok(Some(Body::Filling(Filling { size, progress }))),
+                (None, None) => return Err(gone()),
+            }
         }
+        Err(Failure::Busy.into())
     }
 
     /// Fetches a blob that is missing here, behind what clients wait for; returns when it is here. `false` as
@@ -169,7 +175,11 @@ impl Fill {
         let end = self.fetch().await;
         drop(duty);
         match &end {
-            Ok(()) => metrics.filled(host),
+            Ok(()) => {
+                metrics.filled(host);
+                let size = self.progress.borrow().size;
+                self.registry.note_arrived(size.unwrap_or(0));
+            }
             Err(failure) if failure.is_absence() => {}
             Err(failure) => {
                 tracing::warn!(repository = %self.repository, digest = %self.digest, %failure, "a blob did not arrive");

@@ -175,6 +175,6 @@ impl Registry {
             tags: tag.into_iter().cloned().collect(),
             required: Vec::new(),
         };
-        Ok(self.store().names().put_manifest(&wanted.repository, new).await?)
+        Ok(self.store().names().put_fetched(&wanted.repository, new).await?)
     }
 }

@@ -95,6 +95,11 @@ impl Fills {
 }
 
 impl Fills {
+    /// Whether a blob is on its way.
+    pub(crate) fn is_fetching(&self, repository: &RepositoryName, blob: &Digest) -> bool {
+        self.blobs.is_running(&(repository.clone(), *blob))
+    }
+
     /// Believes no more that everything of an image is here.
     pub(crate) fn forget_complete(&self, repository: &RepositoryName, image: &Digest) {
         self.complete.forget(&(repository.clone(), *image));

@@ -11,6 +11,7 @@ mod fill;
 mod limits;
 mod log;
 mod repository;
+mod space;
 mod tls;
 mod top;
 mod upstream;
@@ -34,6 +35,7 @@ pub(super) const SETTINGS: &[&[Key<Settings>]] = &[
     limits::KEYS,
     cache::KEYS,
     collect::KEYS,
+    space::KEYS,
     log::KEYS,
     upstream::KEYS,
     fill::KEYS,
