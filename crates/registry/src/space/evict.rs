@@ -186,7 +186,7 @@ impl Run<'_> {
             // What only an operator could bring would not come again by being asked for.
             match self.registry.check_wanted(&cached.repository, Lost::Manifest(manifest)).await {
                 Ok(()) => {}
-                Err(error) if matches!(error, crate::Error::Absent(_)) => return Ok(Verdict::Keep),
+                Err(crate::Error::Absent(_)) => return Ok(Verdict::Keep),
                 Err(error) => return Err(error),
             }
         }
