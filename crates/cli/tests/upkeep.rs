@@ -87,10 +87,15 @@ async fn what_takes_the_room_is_told_beside_a_running_server_and_is_taken_back_w
     assert!(server.terminate().success());
     let config = format!("data = {:?}\n[collect]\ngrace = \"0s\"\n", server.launch().data());
     let config = server.launch().file("gc.toml", config);
-    let (status, text) = server.launch().run(&["gc", "--json", "--config", config.to_str().unwrap()]);
-    let json: Value = serde_json::from_str(&text).unwrap();
-    assert!(status.success() && json["ok"] == true, "{text}");
-    assert_eq!(json["collected"]["bytes"], Value::from(bytes), "{text}");
+    // Links go first; the bytes that nobody holds then have a grace of their own.
+    let mut collected = 0;
+    for _ in 0..2 {
+        let (status, text) = server.launch().run(&["gc", "--json", "--config", config.to_str().unwrap()]);
+        let json: Value = serde_json::from_str(&text).unwrap();
+        assert!(status.success() && json["ok"] == true, "{text}");
+        collected += json["collected"]["bytes"].as_u64().unwrap();
+    }
+    assert_eq!(collected, u64::try_from(bytes).unwrap());
     let (_, text) = run(&server, &["usage", "--json"]);
     let json: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&json["blobs"], &json["repositories"]), (&Value::from(0), &Value::Array(Vec::new())));
