@@ -2,6 +2,7 @@
 
 mod client_config;
 mod image;
+mod mirror;
 mod remote;
 mod space;
 mod verify;
@@ -20,6 +21,7 @@ use crate::settings::{Rate, Size, Span};
 
 pub(crate) use client_config::{Client, ClientConfig, RegistryUrl};
 pub(crate) use image::{Image, ImageCommand, ImageComplete, ImagePrune, ImageShow};
+pub(crate) use mirror::{Mirror, MirrorCommand, MirrorRule};
 pub(crate) use remote::{Access, DeltaList, DeltaPush, ImageName};
 pub(crate) use space::{Gc, Usage};
 pub(crate) use verify::Verify;
@@ -46,6 +48,7 @@ pub(crate) enum Command {
     Passwd(Passwd),
     Delta(Box<Delta>),
     Image(Box<Image>),
+    Mirror(Box<Mirror>),
     Demo(Demo),
     Verify(Verify),
 }

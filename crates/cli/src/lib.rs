@@ -49,6 +49,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Passwd(args) => commands::passwd::run(&args, &mut output),
         Command::Delta(args) => commands::delta::run(&args, &mut output),
         Command::Image(args) => commands::image::run(&args, &mut output),
+        Command::Mirror(args) => commands::mirror::run(&args, &mut output),
         Command::Demo(args) => commands::demo::run(&args, &mut output),
         Command::Verify(args) => commands::verify::run(&args, &mut output),
     };

@@ -8,12 +8,13 @@ use anyhow::{Context as _, anyhow};
 use deltaport_client::{ClientCertificate, CredentialSource, Credentials, Upstream};
 use deltaport_oci::platform::Filter;
 use deltaport_registry::Registry;
+use deltaport_registry::mirror::{Rule, Selection};
 use deltaport_registry::upstream::{Lifetime, Stale, TagPolicy, TagRule};
 use deltaport_server::{BindError, Server};
 use deltaport_store::{Faults, Store};
 use deltaport_trust::{Passwords, Rules};
 
-use crate::args::{Access, ImageName, Place};
+use crate::args::{Access, Place};
 use crate::settings::{self, Overrides, Settings, Size, Validate};
 
 /// No file that settings name may have more bytes.
@@ -84,6 +85,7 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
             pins: settings.space.pins.clone(),
         },
         upstreams: upstreams(settings)?,
+        mirrors: settings.mirror.iter().map(mirror).collect::<anyhow::Result<_>>()?,
         fill: deltaport_registry::Fill {
             concurrent: count(settings.fill.concurrent),
             bandwidth: Some(settings.fill.bandwidth.0).filter(|rate| *rate > 0),
@@ -100,7 +102,26 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
             history: count(settings.delta.history),
         },
     };
-    Ok(Registry::new(options, store, rules(settings)?))
+    let registry = Registry::new(options, store, rules(settings)?);
+    registry.check_mirrors().map_err(|why| anyhow!(why))?;
+    Ok(registry)
+}
+
+/// What is to be here of an upstream without being asked for.
+fn mirror(mirror: &settings::Mirror) -> anyhow::Result<Rule> {
+    let (host, repository) = mirror.place().context("the source of a mirror has no host")?;
+    Ok(Rule {
+        name: mirror.name.clone(),
+        host: host.to_owned(),
+        repository,
+        tags: Selection {
+            patterns: mirror.tags.clone(),
+            range: mirror.semver.as_deref().map(str::parse).transpose()?,
+            newest: Some(count(mirror.newest)).filter(|newest| *newest > 0),
+        },
+        platforms: Filter::new(mirror.platforms.clone()),
+        every: Some(mirror.every.0).filter(|every| !every.is_zero()),
+    })
 }
 
 fn validate(validate: &Validate) -> deltaport_registry::Validate {
@@ -251,21 +272,22 @@ fn credentials(upstream: &settings::Upstream) -> anyhow::Result<Option<Credentia
     Ok(file.or_else(|| upstream.credential_helper.clone().map(CredentialSource::Helper)))
 }
 
-/// Prepares to ask the registry of an image that a command names; nothing is dialled. Without `given` credentials, those
-/// that docker or podman keeps are used.
+/// Prepares to ask the registry `host` at `url` that a command names; nothing is dialled. Without `given` credentials,
+/// those that docker or podman keeps are used.
 pub(crate) fn client_for(
-    image: &ImageName,
+    host: &str,
+    url: String,
     access: &Access,
     given: Option<Credentials>,
 ) -> anyhow::Result<Upstream> {
-    let mut options = deltaport_client::Options::new(&image.host, image.url(access.plain_http));
+    let mut options = deltaport_client::Options::new(host, url);
     options.credentials = match (given, &access.authfile) {
         (Some(given), _) => Some(CredentialSource::Given(given)),
         (None, Some(file)) => Some(CredentialSource::ConfigFile(file.clone())),
         (None, None) => logins().map(CredentialSource::ConfigFile),
     };
     if let Some(source) = &options.credentials {
-        source.check().map_err(|why| anyhow!("cannot log in to {}: {why}", image.host))?;
+        source.check().map_err(|why| anyhow!("cannot log in to {host}: {why}"))?;
     }
     options.ca = access.ca.as_deref().map(read).transpose()?.map(String::into_bytes);
     options.token_hosts.clone_from(&access.token_hosts);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::auth::Scope;
 use crate::error::{ErrorKind, Result};
-use crate::transport::Request;
+use crate::transport::{Answer, Request};
 use crate::upstream::Upstream;
 
 /// The largest answer, in bytes: a tree of thousands of manifests.
@@ -69,8 +69,13 @@ impl Upstream {
             ImageRequest::Complete => (Method::POST, Scope::push(repository)),
             ImageRequest::Prune => (Method::DELETE, Scope::push(repository)),
         };
-        let mut answer = self.ask(scope, Request::new(method, url)).await?;
-        let (what, status) = ("what is said about the image", answer.status());
+        let answer = self.ask(scope, Request::new(method, url)).await?;
+        self.read_answer("what is said about the image", answer).await
+    }
+
+    /// What a deltaport has answered to a command.
+    pub(crate) async fn read_answer(&self, what: &'static str, mut answer: Answer) -> Result<ImageAnswer> {
+        let status = answer.status();
         match status {
             StatusCode::OK | StatusCode::ACCEPTED => {
                 let body = answer.read(what, MAX_ANSWER).await.map_err(|kind| self.fail(kind))?;

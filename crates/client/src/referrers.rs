@@ -123,7 +123,12 @@ fn is_list(answer: &Answer) -> bool {
 }
 
 /// Where a list goes on (RFC 8288): with the same question at the same registry, or the upstream could send us anywhere.
-fn next_page(answer: &Answer, route: &Route, url: &Url, home: &Url) -> Result<Option<Url>, ErrorKind> {
+pub(crate) fn next_page(
+    answer: &Answer,
+    route: &Route,
+    url: &Url,
+    home: &Url,
+) -> Result<Option<Url>, ErrorKind> {
     let Some(target) = answer.header(LINK).and_then(link_to_next) else { return Ok(None) };
     let next = url.join(target).map_err(|_| ErrorKind::protocol("says that a list goes on nowhere"))?;
     let same = Route::parse(next.path()).is_ok_and(|next| next == *route);

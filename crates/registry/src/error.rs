@@ -42,6 +42,9 @@ pub enum Error {
     /// The repository does not exist.
     #[error("there is no such repository")]
     NameUnknown(RepositoryName),
+    /// There is no such mirror rule for the repository, or no such run of it any more.
+    #[error("there is no mirror rule {0} for this repository, or no such run of it any more")]
+    MirrorUnknown(Box<str>),
     /// The upload does not exist, has ended, or belongs to another caller.
     #[error("there is no such upload; it may have ended or expired, begin another one")]
     UploadUnknown,
@@ -171,6 +174,7 @@ impl Error {
             Self::Absent(_)
             | Self::BlobUnknown(_)
             | Self::ManifestUnknown(_)
+            | Self::MirrorUnknown(_)
             | Self::NameUnknown(_)
             | Self::UploadUnknown => Kind::NotFound,
             Self::DigestMismatch { .. }
@@ -201,7 +205,7 @@ impl Error {
             Self::Absent(_) => ErrorCode::ManifestUnknown,
             Self::BlobUnknown(_) => ErrorCode::BlobUnknown,
             Self::ManifestUnknown(_) => ErrorCode::ManifestUnknown,
-            Self::NameUnknown(_) => ErrorCode::NameUnknown,
+            Self::MirrorUnknown(_) | Self::NameUnknown(_) => ErrorCode::NameUnknown,
             Self::UploadUnknown => ErrorCode::BlobUploadUnknown,
             Self::DigestMismatch { .. } => ErrorCode::DigestInvalid,
             Self::OutOfOrder { .. } | Self::UploadBusy => ErrorCode::BlobUploadInvalid,
@@ -227,6 +231,7 @@ impl Error {
             Self::BlobUnknown(digest) => Some(json!({ "digest": digest })),
             Self::ManifestUnknown(reference) => Some(json!({ "reference": reference.to_string() })),
             Self::NameUnknown(name) => Some(json!({ "name": name })),
+            Self::MirrorUnknown(rule) => Some(json!({ "rule": rule })),
             Self::DigestMismatch { expected, actual } => {
                 Some(json!({ "expected": expected, "actual": actual }))
             }

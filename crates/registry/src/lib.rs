@@ -4,7 +4,8 @@
 //! use case can be read from top to bottom. It does not know HTTP: no method here takes a header or returns a status.
 //! The server hands it typed values and turns its [`Error`]s into answers.
 //!
-//! Use cases are methods of [`Registry`], in one file per noun: [`pull`], [`image`], [`space`], `push`, `uploads`, `lists`, `mount`. Every
+//! Use cases are methods of [`Registry`], in one file per noun: [`pull`], [`image`], [`mirror`], [`space`], `push`,
+//! `uploads`, `lists`, `mount`. Every
 //! one of them expects that [`Registry::authorize`] was asked first, and says where more than that is decided.
 
 mod authorize;
@@ -16,6 +17,7 @@ pub mod image;
 mod lists;
 mod memory;
 mod metrics;
+pub mod mirror;
 mod mount;
 mod options;
 pub mod pull;
@@ -32,6 +34,7 @@ use deltaport_store::Store;
 use deltaport_trust::Rules;
 
 use fill::Fills;
+use mirror::Mirrors;
 use space::Room;
 use upstream::Upstreams;
 use vend::Jobs;
@@ -58,6 +61,7 @@ struct Inner {
     fills: Fills,
     deltas: Jobs,
     room: Room,
+    mirrors: Mirrors,
 }
 
 impl Registry {
@@ -68,6 +72,7 @@ impl Registry {
             fills: Fills::new(&options),
             deltas: Jobs::new(&options.delta),
             room: Room::default(),
+            mirrors: Mirrors::new(),
             options,
             store,
             rules: ArcSwap::from_pointee(rules),

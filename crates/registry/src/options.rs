@@ -5,8 +5,8 @@ use std::time::Duration;
 use deltaport_oci::{RepositoryName, manifest, platform};
 use deltaport_trust::Pattern;
 
-use crate::Upstream;
 use crate::space::Pin;
+use crate::{Upstream, mirror};
 
 /// What a [`Registry`](crate::Registry) is told.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,8 @@ pub struct Options {
     pub space: Space,
     /// Registries whose content is served here.
     pub upstreams: Vec<Upstream>,
+    /// What of it is to be here without being asked for.
+    pub mirrors: Vec<mirror::Rule>,
     /// How content is fetched from them.
     pub fill: Fill,
     /// How deltas between layers are made and applied.

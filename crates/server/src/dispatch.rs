@@ -103,6 +103,8 @@ impl Target {
                 Route::Image(..) => "image",
                 Route::LayerDelta(_) => "layer_delta",
                 Route::Manifest(..) => "manifest",
+                Route::Mirror(..) => "mirror",
+                Route::Mirrors => "mirrors",
                 Route::Referrers(..) => "referrers",
                 Route::Tags(_) => "tags",
                 Route::Upload(..) => "upload",
@@ -118,6 +120,7 @@ fn action(route: &Route, method: &Method) -> Result<Action, Failure> {
         Route::Base
         | Route::Catalog
         | Route::Extensions
+        | Route::Mirrors
         | Route::Tags(_)
         | Route::Referrers(..)
         | Route::LayerDelta(_) => ("GET, HEAD", pulls(method)),
@@ -132,6 +135,11 @@ fn action(route: &Route, method: &Method) -> Result<Action, Failure> {
         Route::Image(..) => {
             let pushes = (method == Method::POST).then_some(Action::Push);
             ("GET, HEAD, POST, DELETE", pulls(method).or(pushes).or_else(|| deletes(method)))
+        }
+        // Running a rule brings content, too.
+        Route::Mirror(..) => {
+            let pushes = (method == Method::POST).then_some(Action::Push);
+            ("GET, HEAD, POST", pulls(method).or(pushes))
         }
         Route::Manifest(..) => {
             let pushes = (method == Method::PUT).then_some(Action::Push);
@@ -161,11 +169,12 @@ fn locate(
     let located = peer.shared.registry.locate(repository, namespace, host)?;
     let (name, namespace) = (located.repository.into_owned(), located.namespace);
     let route = match route {
-        Route::Base | Route::Catalog | Route::Extensions => route,
+        Route::Base | Route::Catalog | Route::Extensions | Route::Mirrors => route,
         Route::Blob(_, digest) => Route::Blob(name, digest),
         Route::Image(_, reference) => Route::Image(name, reference),
         Route::LayerDelta(_) => Route::LayerDelta(name),
         Route::Manifest(_, reference) => Route::Manifest(name, reference),
+        Route::Mirror(_, rule) => Route::Mirror(name, rule),
         Route::Referrers(_, digest) => Route::Referrers(name, digest),
         Route::Tags(_) => Route::Tags(name),
         Route::Upload(_, id) => Route::Upload(name, id),

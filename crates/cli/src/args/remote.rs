@@ -120,14 +120,19 @@ impl ImageName {
 
     /// Where the registry is.
     pub(crate) fn url(&self, plain_http: bool) -> String {
-        let host = if self.host == Self::DOCKER { "registry-1.docker.io" } else { &self.host };
-        let scheme = if plain_http || self.is_on_this_machine() { "http" } else { "https" };
-        format!("{scheme}://{host}")
+        Self::url_of(&self.host, plain_http)
     }
 
-    fn is_on_this_machine(&self) -> bool {
-        let port = self.host.rfind(':').filter(|at| !self.host[*at..].contains(']'));
-        let name = self.host[..port.unwrap_or(self.host.len())].trim_matches(['[', ']']);
+    /// Where the registry `host` is.
+    pub(super) fn url_of(host: &str, plain_http: bool) -> String {
+        let place = if host == Self::DOCKER { "registry-1.docker.io" } else { host };
+        let scheme = if plain_http || Self::is_on_this_machine(host) { "http" } else { "https" };
+        format!("{scheme}://{place}")
+    }
+
+    fn is_on_this_machine(host: &str) -> bool {
+        let port = host.rfind(':').filter(|at| !host[*at..].contains(']'));
+        let name = host[..port.unwrap_or(host.len())].trim_matches(['[', ']']);
         name == "localhost" || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
     }
 }

@@ -56,10 +56,15 @@ async fn serve(args: &Serve, settings: &Settings, output: &mut Output) -> anyhow
         let (registry, stop) = (registry.clone(), stop.clone());
         async move { registry.collect(stop).await }
     });
+    let mirrors = tokio::spawn({
+        let (registry, stop) = (registry.clone(), stop.clone());
+        async move { registry.mirror_by_schedule(stop).await }
+    });
     registry.resume();
     reload_on_hangup(args.clone(), settings, registry)?;
     let drained = server.run(stop).await;
     collector.await.context("the collector failed")?;
+    mirrors.await.context("the schedule of the mirrors failed")?;
     store.close().await.context("cannot close the store")?;
     tracing::info!(drained, "stopped");
     Ok(ExitCode::SUCCESS)

@@ -1,10 +1,12 @@
 //! Whether settings that are each possible make sense together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use deltaport_registry::upstream::PUBLIC;
 use toml_edit::{Item, TableLike};
 
+use super::keys::source;
 use super::read::{Reader, start_of, start_of_key};
 use super::{Access, Rule, Settings, Upstream};
 
@@ -13,6 +15,7 @@ pub(super) fn check(settings: &Settings, file: &dyn TableLike, reader: &mut Read
     tls(settings, file, reader);
     access(settings, file, reader);
     upstreams(settings, file, reader);
+    mirrors(settings, file, reader);
 }
 
 fn tls(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>) {
@@ -113,6 +116,29 @@ fn upstreams(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>)
         }
         if let Some(problem) = certificates(upstream) {
             reader.problem(at, problem.to_owned());
+        }
+    }
+}
+
+fn mirrors(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>) {
+    let at = start_of_key(file, "mirror");
+    let mut names = BTreeSet::new();
+    for mirror in &settings.mirror {
+        let name = &mirror.name;
+        if !names.insert(name) {
+            reader.problem(at, format!("two of [[mirror]] have the `name` {name}"));
+        }
+        if mirror.tags.is_empty() {
+            reader.problem(at, format!("the [[mirror]] {name} wants no `tags`; [\"*\"] is all of them"));
+        }
+        let Some((host, _)) = source(&mirror.source) else { continue };
+        let public = || PUBLIC.iter().any(|(known, _)| *known == host);
+        let known = settings.upstream.iter().any(|upstream| upstream.host == host);
+        if !known && !(settings.mirrors_public() && public()) {
+            let message = format!(
+                "the `source` of the [[mirror]] {name} is at {host}, and there is no [[upstream]] with that `host`"
+            );
+            reader.problem(at, message);
         }
     }
 }

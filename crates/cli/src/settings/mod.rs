@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use deltaport_oci::platform;
+use deltaport_oci::{RepositoryName, platform};
 use deltaport_registry::space::Pin;
 use deltaport_registry::upstream::TagPattern;
 use deltaport_trust::{Action, Pattern};
@@ -63,6 +63,8 @@ pub struct Settings {
     pub public_upstreams: Option<bool>,
     /// Where missing things come from.
     pub upstream: Vec<Upstream>,
+    /// What of it is to be here without being asked for.
+    pub mirror: Vec<Mirror>,
     /// How they are fetched.
     pub fill: Fill,
     /// How deltas are made.
@@ -88,6 +90,7 @@ impl Settings {
             log: Log::default(),
             public_upstreams: None,
             upstream: Vec::new(),
+            mirror: Vec::new(),
             fill: Fill::default(),
             delta: Delta::default(),
         }
@@ -344,6 +347,28 @@ pub struct TagRule {
     pub immutable: bool,
 }
 
+/// `[[mirror]]`
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Mirror {
+    /// What it is called.
+    pub name: String,
+    /// The repository, as `host/repository`.
+    pub source: String,
+    /// Which tags.
+    #[serde(serialize_with = "as_texts")]
+    pub tags: Vec<TagPattern>,
+    /// Which versions of them.
+    pub semver: Option<String>,
+    /// How many of them; 0 is all.
+    pub newest: u64,
+    /// For which platforms; none given are those of the upstream.
+    #[serde(serialize_with = "as_texts")]
+    pub platforms: Vec<platform::Pattern>,
+    /// How long after a run the next begins by itself; zero is never.
+    pub every: Span,
+}
+
 /// How long a stored tag is served while its upstream does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stale {
@@ -399,6 +424,13 @@ pub struct Delta {
     pub maximum_layer: Size,
     /// From how many past manifests of a tag that moves deltas are made ahead.
     pub history: u64,
+}
+
+impl Mirror {
+    /// The host and the repository that `source` names.
+    pub(crate) fn place(&self) -> Option<(&str, RepositoryName)> {
+        keys::source(&self.source)
+    }
 }
 
 impl Serialize for Validate {

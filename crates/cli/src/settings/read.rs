@@ -11,8 +11,8 @@ use toml_edit::{Document, Item, TableLike, Value};
 
 use super::check;
 use super::key::{Default as KeyDefault, Key, Keys, Slot, Texts};
-use super::keys::{REPOSITORY, RULE, SETTINGS, TAG_RULE, UPSTREAM};
-use super::{Repository, Rule, Settings, TagRule, Upstream};
+use super::keys::{MIRROR, REPOSITORY, RULE, SETTINGS, TAG_RULE, UPSTREAM};
+use super::{Mirror, Repository, Rule, Settings, TagRule, Upstream};
 
 /// The most bytes that a configuration file may have.
 pub const MAX_FILE_LEN: u64 = 1 << 20;
@@ -357,6 +357,11 @@ pub(super) fn read_repositories(reader: &mut Reader<'_>, item: &Item, settings: 
 /// Reads `[[upstream]]`.
 pub(super) fn read_upstreams(reader: &mut Reader<'_>, item: &Item, settings: &mut Settings) {
     reader.tables::<Upstream>("upstream", item, &[UPSTREAM], &mut settings.upstream);
+}
+
+/// Reads `[[mirror]]`.
+pub(super) fn read_mirrors(reader: &mut Reader<'_>, item: &Item, settings: &mut Settings) {
+    reader.tables::<Mirror>("mirror", item, &[MIRROR], &mut settings.mirror);
 }
 
 /// Reads `[[upstream.tags]]`.

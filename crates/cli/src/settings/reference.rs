@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::key::{Default, Key, Slot};
-use super::keys::{REPOSITORY, RULE, SETTINGS, TAG_RULE, UPSTREAM};
+use super::keys::{MIRROR, REPOSITORY, RULE, SETTINGS, TAG_RULE, UPSTREAM};
 
 /// How the reference is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,7 @@ fn sections() -> Vec<Section> {
         if matches!(key.slot, Slot::Tables(_)) {
             match key.name {
                 "access.rule" => add_tables(&mut sections, key.name, key.about, RULE),
+                "mirror" => add_tables(&mut sections, key.name, key.about, MIRROR),
                 "repository" => add_tables(&mut sections, key.name, key.about, REPOSITORY),
                 _ => add_tables(&mut sections, key.name, key.about, UPSTREAM),
             }

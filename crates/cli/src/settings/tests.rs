@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::settings::key::Default as KeyDefault;
-use crate::settings::keys::{REPOSITORY, RULE, SETTINGS, TAG_RULE, UPSTREAM};
+use crate::settings::keys::{MIRROR, REPOSITORY, RULE, SETTINGS, TAG_RULE, UPSTREAM};
 use proptest::prelude::*;
 
 fn read(text: &str) -> Result<Settings, Vec<Problem>> {
@@ -313,6 +313,8 @@ fn every_field_has_a_row_and_every_row_a_field() {
     assert_eq!(fields(&Upstream::default()), rows);
     let rows: BTreeSet<String> = TAG_RULE.iter().map(|key| key.name.to_owned()).collect();
     assert_eq!(fields(&TagRule::default()), rows);
+    let rows: BTreeSet<String> = MIRROR.iter().map(|key| key.name.to_owned()).collect();
+    assert_eq!(fields(&Mirror::default()), rows);
     let rows: BTreeSet<String> = REPOSITORY.iter().map(|key| key.name.to_owned()).collect();
     assert_eq!(fields(&Repository::default()), rows);
 }
@@ -401,5 +403,30 @@ proptest! {
             .map(|(i, c)| if i == at { with } else { c })
             .collect();
         let _ = read(&damaged);
+    }
+}
+
+#[test]
+fn mirrors_need_an_upstream_a_name_of_their_own_and_tags() {
+    let rule = |more: &str| format!("[[mirror]]\nname = \"a\"\nsource = \"quay.io/team/app\"\n{more}\n");
+    let settings = good(&rule("tags = [\"v*\"]\nsemver = \"^1.2\"\nnewest = 3\nevery = \"6h\""));
+    let mirror = &settings.mirror[0];
+    assert_eq!(
+        mirror.place().map(|(host, name)| format!("{host} {name}")).as_deref(),
+        Some("quay.io team/app")
+    );
+    assert_eq!((mirror.newest, mirror.every), (3, Span(std::time::Duration::from_secs(6 * 3600))));
+    let hub = "[[upstream]]\nhost = \"hub.example\"\nurl = \"https://hub.example\"\n";
+    for (text, expected) in [
+        (rule("tags = []"), "wants no `tags`"),
+        (rule(""), "needs `tags`"),
+        (format!("{}{}", rule("tags = [\"a\"]"), rule("tags = [\"b\"]")), "two of [[mirror]]"),
+        (format!("{hub}{}", rule("tags = [\"a\"]")), "no [[upstream]] with that `host`"),
+        (rule("tags = [\"a\"]\nsemver = \"latest\""), "a range is made of versions"),
+        (rule("tags = [\"a\"]").replace("\"a\"\nsource", "\"A b\"\nsource"), "small letters"),
+        (rule("tags = [\"a\"]").replace("quay.io/team/app", "app"), "begins with the host"),
+    ] {
+        let problems = read(&text).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.message.contains(expected)), "{text}\n{problems:#?}");
     }
 }

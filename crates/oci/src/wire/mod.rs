@@ -6,7 +6,7 @@ mod route;
 
 pub use query::Query;
 pub use range::{ByteRange, ContentRange, ContentRangeError, MAX_RANGES, Ranges};
-pub use route::{Route, RouteError};
+pub use route::{Route, RouteError, is_rule};
 
 /// Header: the digest of the content of a response.
 pub const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";

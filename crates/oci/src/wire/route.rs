@@ -31,6 +31,10 @@ pub enum Route {
     LayerDelta(RepositoryName),
     /// `/v2/<name>/_deltaport/image/<reference>`: what is here of an image, deltaport's extension.
     Image(RepositoryName, Reference),
+    /// `/v2/_deltaport/mirror`: which mirror rules there are, deltaport's extension.
+    Mirrors,
+    /// `/v2/<name>/_deltaport/mirror/<rule>`: a rule that fills this repository, deltaport's extension.
+    Mirror(RepositoryName, String),
 }
 
 /// Why a path has no meaning.
@@ -60,6 +64,7 @@ impl Route {
             "" | "/" => return Ok(Self::Base),
             "/_catalog" => return Ok(Self::Catalog),
             "/_oci/ext/discover" => return Ok(Self::Extensions),
+            "/_deltaport/mirror" => return Ok(Self::Mirrors),
             _ => {}
         }
         let rest = rest.strip_prefix('/').ok_or(RouteError::Path)?;
@@ -81,6 +86,14 @@ impl Route {
             let name = name.parse().map_err(RouteError::Name)?;
             return Ok(Self::Image(name, last.parse().map_err(RouteError::Reference)?));
         }
+        if let Some(name) = head.strip_suffix("/_deltaport/mirror") {
+            let name = name.parse().map_err(RouteError::Name)?;
+            return if is_rule(last) {
+                Ok(Self::Mirror(name, last.to_owned()))
+            } else {
+                Err(RouteError::Path)
+            };
+        }
         let (name, noun) = head.rsplit_once('/').ok_or(RouteError::Path)?;
         if !matches!(noun, "blobs" | "manifests" | "referrers") {
             return Err(RouteError::Path);
@@ -96,7 +109,7 @@ impl Route {
     /// The repository that the path is about, if it is about one.
     pub fn repository(&self) -> Option<&RepositoryName> {
         match self {
-            Self::Base | Self::Catalog | Self::Extensions => None,
+            Self::Base | Self::Catalog | Self::Extensions | Self::Mirrors => None,
             Self::Blob(name, _)
             | Self::Uploads(name)
             | Self::Upload(name, _)
@@ -104,9 +117,17 @@ impl Route {
             | Self::Tags(name)
             | Self::Referrers(name, _)
             | Self::LayerDelta(name)
-            | Self::Image(name, _) => Some(name),
+            | Self::Image(name, _)
+            | Self::Mirror(name, _) => Some(name),
         }
     }
+}
+
+/// Whether a text can be the name of a mirror rule: 1 to 64 small letters, digits, hyphens and underscores.
+pub fn is_rule(text: &str) -> bool {
+    let possible =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    (1..=64).contains(&text.len()) && text.bytes().all(possible)
 }
 
 impl fmt::Display for Route {
@@ -124,6 +145,8 @@ impl fmt::Display for Route {
             Self::Referrers(name, digest) => write!(f, "/v2/{name}/referrers/{digest}"),
             Self::LayerDelta(name) => write!(f, "/v2/{name}/_deltaport/delta/layer"),
             Self::Image(name, reference) => write!(f, "/v2/{name}/_deltaport/image/{reference}"),
+            Self::Mirrors => f.write_str("/v2/_deltaport/mirror"),
+            Self::Mirror(name, rule) => write!(f, "/v2/{name}/_deltaport/mirror/{rule}"),
         }
     }
 }
@@ -151,6 +174,8 @@ mod tests {
             Route::Referrers(name.clone(), digest),
             Route::LayerDelta(name.clone()),
             Route::Image(name.clone(), Reference::Digest(digest)),
+            Route::Mirrors,
+            Route::Mirror(name.clone(), "nightly-1".to_owned()),
             Route::Image(name, Reference::Tag("latest".parse().expect("a tag"))),
         ]
     }
@@ -181,6 +206,8 @@ mod tests {
             ("/v2/a/manifests/.x", RouteError::Reference(NameError::Tag)),
             ("/v2/a/manifests/md5:x", RouteError::Reference(NameError::Digest(DigestError::Algorithm))),
             ("/v2/a/b", RouteError::Path),
+            ("/v2/a/_deltaport/mirror/Rule", RouteError::Path),
+            ("/v2/a/_deltaport/mirror/", RouteError::Path),
             ("/v1/a/tags/list", RouteError::Path),
             ("/v2/blobs/sha256:x", RouteError::Path),
             ("/v2/%ff/tags/list", RouteError::Path),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use deltaport_client as client;
 use deltaport_client::ErrorKind;
-use deltaport_oci::manifest::{self, View};
+use deltaport_oci::manifest::View;
 use deltaport_oci::{Reference, RepositoryName, Tag};
 use deltaport_store as store;
 use tokio::sync::watch;
@@ -156,9 +156,8 @@ impl Registry {
         manifest: &Manifest,
         tag: Option<&Tag>,
     ) -> Result<(), Failure> {
-        let limits = &self.options().limits;
-        let limits = manifest::Limits { depth: limits.json_depth, descriptors: limits.references };
-        let view = View::parse(&manifest.media_type, &manifest.bytes, limits).map_err(|error| {
+        let parsed = View::parse(&manifest.media_type, &manifest.bytes, self.manifest_limits());
+        let view = parsed.map_err(|error| {
             let upstream = wanted.source.remote.client.host().into();
             Failure::Manifest { upstream, error: Arc::new(error) }
         })?;

@@ -213,7 +213,7 @@ impl Failure {
 
 impl Source {
     /// Fails when the upstream has said that it wants no more of such requests for now.
-    fn may_ask(&self, ask: Ask) -> Result<(), Failure> {
+    pub(crate) fn may_ask(&self, ask: Ask) -> Result<(), Failure> {
         let upstream = || self.remote.client.host().into();
         self.remote.may_ask(ask).map_err(|sated| Failure::Sated { upstream: upstream(), sated })
     }

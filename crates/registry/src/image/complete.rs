@@ -221,7 +221,7 @@ impl Wanted {
 }
 
 /// What an error says, with its cause: whoever completes an image may read the log as well.
-fn words(error: &Error) -> String {
+pub(crate) fn words(error: &Error) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),

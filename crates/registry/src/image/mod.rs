@@ -21,6 +21,7 @@ use crate::{Error, Manifest, Registry, Result};
 
 pub(crate) use absent::Lost;
 pub use absent::{Absent, Reason};
+pub(crate) use complete::words;
 pub use complete::{Completed, Failed};
 pub use prune::{Evicted, Pruned};
 
@@ -235,10 +236,14 @@ impl Registry {
     }
 
     /// What a stored manifest refers to; `None` when the limits have become smaller since it came.
-    fn view_of(&self, manifest: &Manifest) -> Option<View> {
+    pub(crate) fn view_of(&self, manifest: &Manifest) -> Option<View> {
+        View::parse(&manifest.media_type, &manifest.bytes, self.manifest_limits()).ok()
+    }
+
+    /// How deep and how long a manifest may be.
+    pub(crate) fn manifest_limits(&self) -> Limits {
         let limits = &self.options().limits;
-        let limits = Limits { depth: limits.json_depth, descriptors: limits.references };
-        View::parse(&manifest.media_type, &manifest.bytes, limits).ok()
+        Limits { depth: limits.json_depth, descriptors: limits.references }
     }
 }
 

@@ -73,7 +73,7 @@ pub(crate) async fn prune(
 
 /// Fails when the caller may not pull: what is done to an image is answered with what there is of it, and that is not for
 /// those who may only push or delete.
-fn may_see(asked: &Asked<'_>, name: &RepositoryName) -> Result<(), Failure> {
+pub(super) fn may_see(asked: &Asked<'_>, name: &RepositoryName) -> Result<(), Failure> {
     Ok(asked.registry().authorize(asked.caller, Action::Pull, Some(name))?)
 }
 

@@ -35,8 +35,9 @@ pub(crate) fn extensions() -> Answer {
     let deltaport = json!({
         "name": "_deltaport",
         "description": "Layer deltas: a layer as the difference from one that the client holds. \
-                        Images: what is here of one, to complete it and to prune it",
-        "endpoints": ["_deltaport/delta/layer", "_deltaport/image"],
+                        Images: what is here of one, to complete it and to prune it. \
+                        Mirrors: rules for what is to be here, to plan and to run them",
+        "endpoints": ["_deltaport/delta/layer", "_deltaport/image", "_deltaport/mirror"],
     });
     Answer::new(StatusCode::OK).json(JSON, &json!({ "extensions": [deltaport] }))
 }

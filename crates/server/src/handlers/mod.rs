@@ -9,6 +9,7 @@ pub(crate) mod health;
 mod images;
 mod lists;
 mod manifests;
+mod mirrors;
 mod uploads;
 
 use std::sync::Arc;
@@ -80,6 +81,11 @@ pub(crate) async fn call(
             Method::PUT => manifests::put(asked, name, reference).await?,
             _ => manifests::get(asked, &name, &reference).await?,
         },
+        Route::Mirror(name, rule) => match *method {
+            Method::POST => mirrors::run(asked, &name, &rule).await?,
+            _ => mirrors::plan(asked, &name, &rule).await?,
+        },
+        Route::Mirrors => mirrors::list(&asked),
         Route::Referrers(name, subject) => lists::referrers(asked, name, subject).await?,
         Route::Tags(name) => lists::tags(asked, name).await?,
         Route::Upload(name, id) => match *method {

@@ -53,6 +53,11 @@ impl Found {
 impl Remote {
     /// The registry of an image. Nothing is asked yet, but the standard input, if the password is there.
     pub(crate) fn of(image: &ImageName, access: &Access) -> anyhow::Result<Self> {
+        Self::at(&image.host, image.url(access.plain_http), access)
+    }
+
+    /// The registry `host` at `url`, likewise.
+    pub(crate) fn at(host: &str, url: String, access: &Access) -> anyhow::Result<Self> {
         let given = match &access.username {
             Some(username) => {
                 Some(Credentials { username: username.clone(), password: passwd::read_line()? })
@@ -62,7 +67,7 @@ impl Remote {
         if given.as_ref().is_some_and(|given| given.password.is_empty()) {
             bail!("there is no password in the first line of the standard input");
         }
-        let client = wiring::client_for(image, access, given)?;
+        let client = wiring::client_for(host, url, access, given)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

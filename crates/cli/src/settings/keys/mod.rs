@@ -10,6 +10,7 @@ mod delta;
 mod fill;
 mod limits;
 mod log;
+mod mirror;
 mod repository;
 mod space;
 mod tls;
@@ -22,6 +23,8 @@ use super::key::Key;
 use super::{Settings, Span};
 
 pub(super) use access::RULE;
+pub(super) use mirror::MIRROR;
+pub(in crate::settings) use mirror::source;
 pub(super) use repository::REPOSITORY;
 pub(super) use upstream::{TAG_RULE, UPSTREAM};
 pub(crate) use upstream::{host, url};
@@ -38,6 +41,7 @@ pub(super) const SETTINGS: &[&[Key<Settings>]] = &[
     space::KEYS,
     log::KEYS,
     upstream::KEYS,
+    mirror::KEYS,
     fill::KEYS,
     delta::KEYS,
 ];

@@ -1,0 +1,181 @@
+//! `deltaport mirror`: what the rules of a running deltaport would fetch, and to have it fetched.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use deltaport_client::{ImageAnswer, MirrorRequest};
+use deltaport_registry::mirror::{Listed, Outcome, Report, Step, TagReport};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::args::{Mirror, MirrorCommand, MirrorRule};
+use crate::commands::delta::Remote;
+use crate::commands::progress::Line;
+use crate::logging;
+use crate::output::{Output, rounded};
+
+pub(crate) fn run(args: &Mirror, output: &mut Output) -> anyhow::Result<ExitCode> {
+    logging::start_for_command();
+    let (request, args) = match &args.command {
+        MirrorCommand::Plan(args) => (MirrorRequest::Plan, args),
+        MirrorCommand::Run(args) => (MirrorRequest::Run, args),
+    };
+    let asked = Asked::new(args)?;
+    let rules = asked.rules(&args.rules)?;
+    let mut reports = Vec::new();
+    for rule in &rules {
+        reports.push(asked.go(request, rule)?);
+    }
+    match args.json {
+        true => output.json(&json!({ "mirrors": reports }))?,
+        false => reports.iter().try_for_each(|report| output.text(&table(report)))?,
+    }
+    let good = reports.iter().all(Report::is_good);
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The rules of a deltaport.
+#[derive(Deserialize)]
+struct Rules {
+    mirrors: Vec<Listed>,
+}
+
+/// A deltaport that has rules.
+struct Asked<'a> {
+    remote: Remote,
+    host: &'a str,
+}
+
+impl<'a> Asked<'a> {
+    fn new(args: &'a MirrorRule) -> anyhow::Result<Self> {
+        let host = args.host.as_str();
+        Ok(Self { remote: Remote::at(host, args.host.url(args.access.plain_http), &args.access)?, host })
+    }
+
+    /// The rules that are named, or all.
+    fn rules(&self, names: &[String]) -> anyhow::Result<Vec<Listed>> {
+        let host = self.host;
+        let answer = self.remote.patiently(|client| client.mirrors());
+        let answer = answer.with_context(|| format!("cannot ask {host}; is deltaport running there?"))?;
+        let ImageAnswer::Done(body) = answer else { bail!("{host} is not a deltaport that mirrors") };
+        let Rules { mirrors } = read(&body)?;
+        if mirrors.is_empty() {
+            bail!("{host} has no [[mirror]] in its configuration, or none that we may see");
+        }
+        if names.is_empty() {
+            return Ok(mirrors);
+        }
+        let known = || mirrors.iter().map(|listed| listed.rule.as_str()).collect::<Vec<_>>().join(", ");
+        let named = |name: &String| mirrors.iter().find(|listed| listed.rule == *name).cloned();
+        let found = |name| {
+            named(name).with_context(|| format!("{host} has no mirror rule {name}; it has {}", known()))
+        };
+        names.iter().map(found).collect()
+    }
+
+    /// Has a rule planned or run, and waits for it.
+    fn go(&self, request: MirrorRequest, rule: &Listed) -> anyhow::Result<Report> {
+        let (host, name) = (self.host, &rule.rule);
+        let line = Line::on_terminal();
+        line.begin(&format!("{name}: asking"));
+        let mut number = None;
+        loop {
+            let answer =
+                self.remote.patiently(|client| client.mirror(request, &rule.repository, name, number));
+            let answer = answer.with_context(|| {
+                format!("cannot ask {host} about the mirror rule {name}; what was begun goes on there")
+            })?;
+            match answer {
+                ImageAnswer::Done(body) => {
+                    line.clear();
+                    return read(&body);
+                }
+                ImageAnswer::Pending(body) => {
+                    let report: Report = read(&body)?;
+                    number = Some(report.run);
+                    line.begin(&progress(&report));
+                }
+                ImageAnswer::Refused(why) => bail!("{host}: {why}"),
+            }
+        }
+    }
+}
+
+/// What an answer says.
+fn read<T: DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {
+    serde_json::from_slice(body)
+        .context("the registry speaks another version of this; use the deltaport that runs there")
+}
+
+/// How far a run is, in one line.
+fn progress(report: &Report) -> String {
+    let Report { rule, tags, wanted, received, .. } = report;
+    format!("{}: {} of {wanted} tags, {} received", rule.rule, tags.len(), rounded(*received))
+}
+
+/// A row for each tag that is not as it was, what is missing, and the sum.
+fn table(report: &Report) -> String {
+    let Listed { rule, repository, source } = &report.rule;
+    let mut text = format!("{rule}: {source} to {repository}\n");
+    if let Some(why) = &report.failed {
+        let _ = writeln!(text, "  error: {why}");
+        return text;
+    }
+    let changed = || report.tags.iter().filter(|tag| tag.outcome != Outcome::Unchanged);
+    let width = changed().map(|tag| tag.tag.as_str().len()).max().unwrap_or(0);
+    for tag in changed() {
+        let _ = writeln!(text, "  {:width$}  {:8}  {}", tag.tag.as_str(), word(tag.outcome), what(tag));
+        if let Some(why) = &tag.why {
+            let _ = writeln!(text, "  {:width$}  error: {why}", "");
+        }
+    }
+    for tag in &report.tags {
+        for missing in &tag.missing {
+            let kind = if missing.absent && !missing.asked && tag.outcome != Outcome::Failed {
+                "warning"
+            } else {
+                "error"
+            };
+            let platform = missing.platform.as_ref().map_or(String::new(), |platform| format!("{platform} "));
+            let _ = writeln!(text, "  {kind}: {}: {platform}{}: {}", tag.tag, missing.digest, missing.why);
+        }
+    }
+    text.push_str(&sum(report));
+    text
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Unchanged => "unchanged",
+        Outcome::Planned => "to do",
+        Outcome::Mirrored => "mirrored",
+        Outcome::Failed => "failed",
+    }
+}
+
+/// What was done for a tag, in few words.
+fn what(tag: &TagReport) -> String {
+    let blobs = tag.steps.iter().filter(|step| matches!(step, Step::Blob { .. })).count();
+    let manifests = tag.steps.iter().filter(|step| matches!(step, Step::Manifest { .. })).count();
+    format!("{manifests} manifests, {blobs} blobs, {}", rounded(tag.steps.iter().map(Step::bytes).sum()))
+}
+
+fn sum(report: &Report) -> String {
+    let count = |outcome| report.tags.iter().filter(|tag| tag.outcome == outcome).count();
+    let (unchanged, failed) = (count(Outcome::Unchanged), count(Outcome::Failed));
+    let bytes: u64 = report.tags.iter().flat_map(|tag| &tag.steps).map(Step::bytes).sum();
+    let (verb, done) = match report.planned {
+        true => ("to do", count(Outcome::Planned)),
+        false => ("mirrored", count(Outcome::Mirrored)),
+    };
+    let received = match report.planned {
+        true => String::new(),
+        false => format!(", {} received", rounded(report.received)),
+    };
+    format!(
+        "  {done} {verb}, {unchanged} unchanged, {failed} failed; {} of content{received}\n",
+        rounded(bytes)
+    )
+}

@@ -1,0 +1,93 @@
+//! `[[mirror]]`: what is to be here without being asked for.
+
+use deltaport_oci::RepositoryName;
+use deltaport_oci::wire::is_rule;
+use deltaport_registry::mirror::select::Range;
+
+use super::{DAY, seconds};
+use crate::settings::key::{Default, Key, Slot};
+use crate::settings::read::read_mirrors;
+use crate::settings::{Mirror, Settings};
+
+/// The list of rules.
+pub(super) const KEYS: &[Key<Settings>] = &[Key {
+    name: "mirror",
+    slot: Slot::Tables(read_mirrors),
+    default: Default::Value("[]"),
+    about: "Rules for what is to be here without being asked for: tags of a repository of an upstream, kept where they \
+            are pulled through. `deltaport mirror plan` shows what a run of a rule would do, `deltaport mirror run` does \
+            it. Signatures, attestations and other referrers of an image and of its wanted platforms always come along, \
+            and first; a tag moves here when everything behind it is here. Bytes come as for clients: by delta where \
+            that is sooner, taken up where they were. Nothing is ever removed.",
+}];
+
+/// The keys of `[[mirror]]`.
+pub(in crate::settings) const MIRROR: &[Key<Mirror>] = &[
+    Key {
+        name: "name",
+        slot: Slot::Text("a name of small letters, digits, hyphens and underscores", |m, text| {
+            m.name = text.to_owned();
+            if is_rule(text) { Ok(()) } else { Err("at most 64 of them".to_owned()) }
+        }),
+        default: Default::Required("\"nightly\""),
+        about: "What commands and the log call it.",
+    },
+    Key {
+        name: "source",
+        slot: Slot::Text("a repository with its host, such as \"docker.io/library/debian\"", |m, text| {
+            source(text).ok_or("it begins with the host of an [[upstream]]")?;
+            m.source = text.to_owned();
+            Ok(())
+        }),
+        default: Default::Required("\"hub.example/team/app\""),
+        about: "The repository, behind the `host` of an upstream. It is kept under the name by which it is pulled.",
+    },
+    Key {
+        name: "tags",
+        slot: Slot::Texts("tags or patterns", |m, text| {
+            m.tags.push(text.parse().map_err(|error| format!("{error}"))?);
+            Ok(())
+        }),
+        default: Default::Required("[\"latest\", \"1.*\"]"),
+        about: "Which tags; `*` stands for anything. Where all are named in full, the upstream is not asked for its list.",
+    },
+    Key {
+        name: "semver",
+        slot: Slot::Text("a range of versions such as \">=1.2, <3\"", |m, text| {
+            text.parse::<Range>().map_err(|error| error.to_string())?;
+            m.semver = Some(text.to_owned());
+            Ok(())
+        }),
+        default: Default::Unset { example: "\">=1.2, <3\"", means: "whatever fits tags" },
+        about: "Of those, only versions in this range: bounds with >=, >, <=, <, =, ^ or ~ that all hold. A v in front does \
+                not count, missing numbers are 0, and a pre-release is only meant by a bound that names one of its version.",
+    },
+    Key {
+        name: "newest",
+        slot: Slot::Count(|m| &mut m.newest, 0..=10_000),
+        default: Default::Value("0"),
+        about: "Of those, only so many, the ones with the highest versions; without semver, releases only. 0 is all.",
+    },
+    Key {
+        name: "platforms",
+        slot: Slot::Texts("platforms such as \"linux/arm64\"", |m, text| {
+            m.platforms.push(text.parse().map_err(|error| format!("{error}"))?);
+            Ok(())
+        }),
+        default: Default::Unset { example: "[\"linux/arm64\"]", means: "those of the upstream" },
+        about: "For which platforms, as in [[upstream]]. An index that has none of them is an error.",
+    },
+    Key {
+        name: "every",
+        slot: Slot::Span(|m| &mut m.every, seconds(0)..=seconds(365 * DAY)),
+        default: Default::Value("\"0s\""),
+        about: "How long after the end of a run the next begins by itself; the first begins with the process. With 0s it \
+                only runs when it is told to.",
+    },
+];
+
+/// The host and the repository of a source.
+pub(in crate::settings) fn source(text: &str) -> Option<(&str, RepositoryName)> {
+    let (host, repository) = text.split_once('/')?;
+    Some((Some(host).filter(|host| !host.is_empty())?, repository.parse().ok()?))
+}

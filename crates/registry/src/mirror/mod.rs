@@ -1,0 +1,111 @@
+//! Mirroring by tag: rules say which tags of which repository are to be here, with which platforms, and a run makes it so.
+//!
+//! A run looks at each tag ([`survey`]), plans ([`plan`]) and takes the steps of the plan ([`run`]), one tag after the
+//! other; to plan is the same without the last part. Content comes over the same fill as for clients: deltas first, one
+//! transfer per blob, resumed where it was. What does not belong to the image under its platforms is not fetched; what
+//! says something about it (signatures, attestations, other referrers) always is, and first.
+
+mod plan;
+mod run;
+mod schedule;
+pub mod select;
+mod survey;
+
+use std::time::Duration;
+
+use deltaport_oci::{RepositoryName, platform};
+use deltaport_trust::{Action, Caller};
+use serde::{Deserialize, Serialize};
+
+use crate::upstream::Source;
+use crate::{Error, Registry, Result};
+
+pub use plan::Step;
+pub(crate) use run::Mirrors;
+pub use run::{Outcome, Report, TagReport};
+pub use select::Selection;
+
+/// What is to be here of a repository of an upstream.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// What it is called.
+    pub name: String,
+    /// The upstream, by the name that clients know it by.
+    pub host: String,
+    /// The repository, as it is called there.
+    pub repository: RepositoryName,
+    /// Which of its tags.
+    pub tags: Selection,
+    /// Which children of their indexes; when that is everything, those that are wanted of the upstream otherwise.
+    pub platforms: platform::Filter,
+    /// How long after a run the registry begins the next by itself; `None` is never.
+    pub every: Option<Duration>,
+}
+
+/// A rule as callers see it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Listed {
+    /// Its name.
+    pub rule: String,
+    /// The repository of this registry that it fills.
+    pub repository: RepositoryName,
+    /// The repository that it mirrors, as `host/repository`.
+    pub source: String,
+}
+
+/// A rule with the places that it means.
+#[derive(Clone, Debug)]
+struct Job {
+    rule: Rule,
+    /// The local repository.
+    repository: RepositoryName,
+    source: Source,
+    /// Which children of indexes are wanted.
+    filter: platform::Filter,
+}
+
+impl Job {
+    fn listed(&self) -> Listed {
+        Listed {
+            rule: self.rule.name.clone(),
+            repository: self.repository.clone(),
+            source: format!("{}/{}", self.rule.host, self.source.repository),
+        }
+    }
+}
+
+impl Registry {
+    /// The mirror rules whose repositories `caller` may pull from, in the order of the configuration.
+    pub fn mirrors(&self, caller: &Caller) -> Vec<Listed> {
+        let jobs = self.options().mirrors.iter().filter_map(|rule| self.job(rule));
+        jobs.filter(|job| self.may(caller, Action::Pull, &job.repository)).map(|job| job.listed()).collect()
+    }
+
+    /// Fails when the upstream of a mirror rule is not configured, or does not serve its repository.
+    pub fn check_mirrors(&self) -> Result<(), String> {
+        match self.options().mirrors.iter().find(|rule| self.job(rule).is_none()) {
+            Some(Rule { name, host, repository, .. }) => Err(format!(
+                "the mirror {name} has no upstream: there is no [[upstream]] with host = \"{host}\" that serves {repository}"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The rule of this name that fills `repository`.
+    fn job_of(&self, repository: &RepositoryName, rule: &str) -> Result<Job> {
+        let named = self.options().mirrors.iter().filter(|one| one.name == rule);
+        let job = named.filter_map(|rule| self.job(rule)).find(|job| job.repository == *repository);
+        job.ok_or_else(|| Error::MirrorUnknown(rule.into()))
+    }
+
+    fn job(&self, rule: &Rule) -> Option<Job> {
+        let located = self.locate(&rule.repository, Some(&rule.host), None).ok()?;
+        let repository = located.repository.into_owned();
+        let source = self.0.upstreams.source(&repository)?;
+        let filter = match rule.platforms.is_all() {
+            true => source.remote.platforms.clone(),
+            false => rule.platforms.clone(),
+        };
+        Some(Job { rule: rule.clone(), repository, source, filter })
+    }
+}

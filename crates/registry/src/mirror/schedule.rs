@@ -1,0 +1,61 @@
+//! Rules that are run by the registry itself, again and again.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Job, Outcome, Report};
+use crate::Registry;
+
+/// How long one look at a run waits for its end; then it is looked at again.
+const LOOK: Duration = Duration::from_secs(60 * 60);
+
+impl Registry {
+    /// Runs every rule that has an interval ([`Rule::every`](super::Rule::every)), at once and then so long after the end
+    /// of each run, until `stop`. A run in progress is not waited for: the next goes on where it was.
+    pub async fn mirror_by_schedule(&self, stop: CancellationToken) {
+        let rules = TaskTracker::new();
+        for rule in &self.options().mirrors {
+            if let (Some(every), Some(job)) = (rule.every, self.job(rule)) {
+                let (registry, stop) = (self.clone(), stop.clone());
+                rules.spawn(
+                    async move { stop.run_until_cancelled(registry.again_and_again(&job, every)).await },
+                );
+            }
+        }
+        rules.close();
+        rules.wait().await;
+    }
+
+    async fn again_and_again(&self, job: &Job, every: Duration) {
+        let mut number = None;
+        loop {
+            match self.mirror(&job.repository, &job.rule.name, false, number, LOOK).await {
+                Ok(report) if report.done => {
+                    tell(&report);
+                    number = None;
+                    tokio::time::sleep(every).await;
+                }
+                Ok(report) => number = Some(report.run),
+                // Somebody has begun another run since this one ended.
+                Err(_) => number = None,
+            }
+        }
+    }
+}
+
+/// One line in the log for a run.
+fn tell(report: &Report) {
+    let count = |outcome| report.tags.iter().filter(|tag| tag.outcome == outcome).count();
+    let (unchanged, mirrored, failed) =
+        (count(Outcome::Unchanged), count(Outcome::Mirrored), count(Outcome::Failed));
+    let (rule, repository, received) = (&report.rule.rule, &report.rule.repository, report.received);
+    match (&report.failed, failed) {
+        (Some(why), _) => tracing::warn!(rule, %repository, why, "a mirror could not be run"),
+        (None, 0) => tracing::info!(rule, %repository, unchanged, mirrored, received, "mirrored"),
+        (None, _) => {
+            tracing::warn!(rule, %repository, unchanged, mirrored, failed, received, "mirrored, but not all of it");
+        }
+    }
+}

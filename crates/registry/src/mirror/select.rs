@@ -1,0 +1,67 @@
+//! Which tags of a repository a rule is about. Pure: a list of tags goes in, a shorter one comes out.
+
+#[cfg(test)]
+mod tests;
+mod version;
+
+use std::collections::BTreeSet;
+
+use deltaport_oci::Tag;
+
+use crate::upstream::TagPattern;
+
+pub use version::{Range, RangeError, Version};
+
+/// What cosign puts behind the digest of what a signature is about, in the tag of the signature.
+pub(super) const COSIGN: [&str; 3] = [".sig", ".att", ".sbom"];
+
+/// Which tags are wanted: those that fit a pattern, of these the versions in a range, and of these the newest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// A tag fits one of these.
+    pub patterns: Vec<TagPattern>,
+    /// Only tags that are versions in this range.
+    pub range: Option<Range>,
+    /// Only so many tags, those with the highest versions; others than versions are none of them.
+    pub newest: Option<usize>,
+}
+
+impl Selection {
+    /// The tags themselves, where they are named one by one and nobody has to be asked which there are.
+    pub fn named(&self) -> Option<BTreeSet<Tag>> {
+        if self.range.is_some() || self.newest.is_some() {
+            return None;
+        }
+        self.patterns.iter().map(|pattern| pattern.to_string().parse().ok()).collect()
+    }
+
+    /// The wanted ones of `tags`. Tags that belong to the digest of another manifest (signatures, lists of referrers) are
+    /// never wanted for themselves: they come with that.
+    pub fn select<'a>(&self, tags: impl IntoIterator<Item = &'a Tag>) -> BTreeSet<Tag> {
+        let fits = |tag: &&Tag| {
+            !belongs_to_digest(tag) && self.patterns.iter().any(|pattern| pattern.matches(tag.as_str()))
+        };
+        let fitting = tags.into_iter().filter(fits);
+        if self.range.is_none() && self.newest.is_none() {
+            return fitting.cloned().collect();
+        }
+        let versions = fitting.filter_map(|tag| Some((Version::parse(tag.as_str())?, tag)));
+        let in_range = |version: &Version| match &self.range {
+            Some(range) => range.contains(version),
+            None => !version.is_prerelease(),
+        };
+        let mut versions: Vec<(Version, &Tag)> = versions.filter(|(version, _)| in_range(version)).collect();
+        // Of tags for the same version, the one that says more of it is meant: 1.2.0 and not 1.2.
+        versions.sort_by(|(a, tag_a), (b, tag_b)| {
+            (b, tag_b.as_str().len(), tag_b.as_str()).cmp(&(a, tag_a.as_str().len(), tag_a.as_str()))
+        });
+        versions.into_iter().take(self.newest.unwrap_or(usize::MAX)).map(|(_, tag)| tag.clone()).collect()
+    }
+}
+
+/// Whether a tag is named after a digest: `sha256-<hex>`, with or without an ending.
+fn belongs_to_digest(tag: &Tag) -> bool {
+    let Some((algorithm, rest)) = tag.as_str().split_once('-') else { return false };
+    let hex = rest.split('.').next().unwrap_or_default();
+    matches!(algorithm, "sha256" | "sha512") && hex.len() >= 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())
+}
