@@ -23,7 +23,7 @@ fn rows(route: &Route) -> Vec<Row> {
     let anybody = |method| (method, [401, 401, 200, 200, 200, 200]);
     let nobody = |method| (method, [405; 6]);
     match route {
-        Route::Base | Route::Catalog | Route::Extensions => {
+        Route::Base | Route::Catalog | Route::Extensions | Route::Mirrors => {
             vec![anybody("GET"), anybody("HEAD"), nobody("PUT"), nobody("POST"), nobody("DELETE")]
         }
         Route::Blob(..) => {
@@ -52,6 +52,10 @@ fn rows(route: &Route) -> Vec<Row> {
             nobody("PUT"),
             nobody("PATCH"),
         ],
+        // Running a rule is answered with what there is, likewise.
+        Route::Mirror(..) => {
+            vec![pull("GET", 404), pull("HEAD", 404), push("POST", 403), nobody("PUT"), nobody("DELETE")]
+        }
         Route::LayerDelta(_) => vec![pull("GET", 400), pull("HEAD", 400), nobody("POST")],
     }
 }
@@ -71,6 +75,8 @@ fn routes(repository: &str) -> Vec<Route> {
         Route::Tags(name.clone()),
         Route::Referrers(name.clone(), digest),
         Route::LayerDelta(name.clone()),
+        Route::Mirrors,
+        Route::Mirror(name.clone(), "nothing".to_owned()),
         Route::Image(name, "nothing".parse().expect("a tag")),
     ]
 }
