@@ -156,8 +156,8 @@ impl Registry {
         manifest: &Manifest,
         tag: Option<&Tag>,
     ) -> Result<(), Failure> {
-        let parsed = View::parse(&manifest.media_type, &manifest.bytes, self.manifest_limits());
-        let view = parsed.map_err(|error| {
+        let limits = self.manifest_limits();
+        let view = View::parse(&manifest.media_type, &manifest.bytes, limits).map_err(|error| {
             let upstream = wanted.source.remote.client.host().into();
             Failure::Manifest { upstream, error: Arc::new(error) }
         })?;
