@@ -133,8 +133,9 @@ fn mirrors(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>) {
         }
         let Some((host, _)) = source(&mirror.source) else { continue };
         let public = || PUBLIC.iter().any(|(known, _)| *known == host);
-        let known = settings.upstream.iter().any(|upstream| upstream.host == host);
-        if !known && !(settings.mirrors_public() && public()) {
+        let configured = settings.upstream.iter().any(|upstream| upstream.host == host);
+        let known = configured || settings.mirrors_public() && public();
+        if !known {
             let message = format!(
                 "the `source` of the [[mirror]] {name} is at {host}, and there is no [[upstream]] with that `host`"
             );
