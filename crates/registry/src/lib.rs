@@ -5,8 +5,8 @@
 //! The server hands it typed values and turns its [`Error`]s into answers.
 //!
 //! Use cases are methods of [`Registry`], in one file per noun: [`pull`], [`image`], [`mirror`], [`space`], `push`,
-//! `uploads`, `lists`, `mount`. Every
-//! one of them expects that [`Registry::authorize`] was asked first, and says where more than that is decided.
+//! `uploads`, `lists`, `mount`. Every one of them expects that [`Registry::authorize`] was asked first, and says where
+//! more than that is decided.
 
 mod authorize;
 mod error;
