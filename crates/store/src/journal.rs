@@ -23,7 +23,8 @@ use crate::faults::{self, Faults};
 use crate::layout::Layout;
 use crate::{Result, disk};
 
-/// The longest line that is read, in bytes. A line holds one name, one tag, three digests and a media type.
+/// The longest line that is read, in bytes. A line holds one name, one tag, three digests and a media type,
+/// or a verdict ([`MAX_VERDICT_LEN`](crate::names::MAX_VERDICT_LEN), escaped).
 const MAX_LINE: u64 = 64 << 10;
 
 /// One change of names.
@@ -44,6 +45,15 @@ pub(crate) enum Change {
     Tag { repository: RepositoryName, tag: Tag, digest: Digest },
     /// The tag is gone.
     TagDeleted { repository: RepositoryName, tag: Tag },
+    /// What a policy decided about a manifest, which its repository holds, under a tag or by its digest.
+    Verdict {
+        repository: RepositoryName,
+        digest: Digest,
+        tag: Option<Tag>,
+        policy: Digest,
+        accepted: bool,
+        text: String,
+    },
     /// What is known about a delta between two layers; no digest when it is not worth its bytes.
     Delta { repository: RepositoryName, base: Digest, target: Digest, digest: Option<Digest> },
     /// That is forgotten.

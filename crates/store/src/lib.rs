@@ -43,8 +43,8 @@ pub use error::{Error, Result};
 pub use faults::Faults;
 pub use fsck::{Code, Finding, FsckOptions, Progress, Report, Severity, fsck};
 pub use names::{
-    Absence, Cached, ClaimLimits, DeltaJob, Evicted, Layer, LayerDelta, Manifest, Names, NewManifest, Page,
-    Referenced,
+    Absence, Cached, ClaimLimits, DeltaJob, Evicted, Layer, LayerDelta, MAX_VERDICT_LEN, Manifest, Names,
+    NewManifest, Page, Referenced, Verdict,
 };
 pub use partial::Partial;
 pub use rebuild::{Rebuilt, rebuild};

@@ -145,6 +145,13 @@ impl Filling<'_> {
             };
             self.manifest(&repository, digest, &media_type, origin, at)?;
         }
+        for ((repository, digest), verdicts) in replay.verdicts {
+            for verdict in verdicts.into_values() {
+                let mut tx = Tx::unlogged(self.connection, milliseconds(verdict.at));
+                // With a manifest that is lost, which has been told, its verdicts are.
+                names::verdicts::put(&mut tx, &repository, &digest, &verdict)?;
+            }
+        }
         for ((repository, tag), pointed) in replay.tags {
             self.tag(&repository, &tag, &pointed)?;
         }

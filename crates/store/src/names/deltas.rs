@@ -58,6 +58,22 @@ pub(crate) fn to(
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// The layers that a delta is between: base and target of each pair.
+pub(crate) fn between(
+    connection: &Connection,
+    repository: &RepositoryName,
+    delta: &Digest,
+) -> Result<Vec<(Digest, Digest)>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT base, target FROM layer_delta
+         WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND digest = ?2",
+    )?;
+    let rows = statement.query_map(params![repository.as_str(), delta.to_string()], |row| {
+        Ok((column(row, 0)?, column(row, 1)?))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Remembers a delta; there is nothing left to do for a job that was to make it. Fails with [`Error::Missing`] when the
 /// repository does not hold both layers and the delta.
 pub(crate) fn put(

@@ -21,6 +21,7 @@ pub(crate) mod schema;
 pub(crate) mod sessions;
 pub(crate) mod snapshot;
 pub(crate) mod tags;
+pub(crate) mod verdicts;
 pub(crate) mod writer;
 
 use std::str::FromStr;
@@ -41,6 +42,7 @@ pub(crate) use cache::Stale;
 use cached::Origin;
 pub use cached::{Cached, Evicted};
 pub use jobs::{ClaimLimits, DeltaJob};
+pub use verdicts::{MAX_VERDICT_LEN, Verdict};
 pub(crate) use writer::{Tx, milliseconds};
 
 /// A manifest as stored.
@@ -388,6 +390,46 @@ impl Names {
         self.core.database.change(move |tx| cached::evict(tx, &cached)).await
     }
 
+    /// Keeps a verdict on a manifest, in place of the one under the same name; the time is that of the commit. `false` when
+    /// the manifest is not here, has verdicts under 64 other names, or the text is longer than [`MAX_VERDICT_LEN`].
+    pub async fn put_verdict(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        verdict: Verdict,
+    ) -> Result<bool> {
+        let (repository, digest) = (repository.clone(), *digest);
+        self.core.database.change(move |tx| verdicts::put(tx, &repository, &digest, &verdict)).await
+    }
+
+    /// The verdicts on a manifest: by its digest, then under its tags.
+    pub async fn verdicts(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<Verdict>> {
+        let (repository, digest) = (repository.clone(), *digest);
+        self.core.database.read(move |names| verdicts::list(names, &repository, &digest)).await
+    }
+
+    /// How many manifests are here that a policy refuses under some name and accepts under none, as far as it was asked.
+    pub async fn refused(&self, policy: &Digest) -> Result<u64> {
+        let policy = *policy;
+        self.core.database.read(move |names| verdicts::refused(names, &policy)).await
+    }
+
+    /// The tags that point at a manifest.
+    pub async fn tags_of(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<Tag>> {
+        let (repository, digest) = (repository.clone(), *digest);
+        self.core.database.read(move |names| tags::of(names, &repository, &digest)).await
+    }
+
+    /// The layers that a delta of `repository` is between: base and target of each pair.
+    pub async fn delta_between(
+        &self,
+        repository: &RepositoryName,
+        delta: &Digest,
+    ) -> Result<Vec<(Digest, Digest)>> {
+        let (repository, delta) = (repository.clone(), *delta);
+        self.core.database.read(move |names| deltas::between(names, &repository, &delta)).await
+    }
+
     /// How many bytes are here only because they came from upstreams: the disk would have as many more without them.
     pub async fn cached_bytes(&self) -> Result<u64> {
         self.core.database.read(cached::bytes).await
@@ -475,6 +517,11 @@ impl Names {
         let DeltaJob { repository, base, target, .. } = job.clone();
         self.core.database.change(move |tx| jobs::end(tx, &repository, &base, &target)).await
     }
+}
+
+/// A time of a row.
+pub(crate) fn from_milliseconds(at: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(at.max(0).unsigned_abs())
 }
 
 /// How many rows to ask for in order to learn whether there are more than `limit`.

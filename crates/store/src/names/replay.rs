@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use deltaport_oci::{Digest, RepositoryName, Tag};
 
 use super::past::{self, MAX_PAST};
+use super::{Verdict, from_milliseconds};
 use crate::journal::Change;
 
 /// Names in memory, with when each was last set. Takes some 200 bytes for each.
@@ -17,6 +18,8 @@ pub(crate) struct Replay {
     /// Those of the manifests that came from an upstream.
     pub(crate) fetched: HashSet<(RepositoryName, Digest)>,
     pub(crate) tags: HashMap<(RepositoryName, Tag), Pointed>,
+    /// What was decided about each of the manifests, under its names.
+    pub(crate) verdicts: HashMap<(RepositoryName, Digest), HashMap<Option<Tag>, Verdict>>,
     pub(crate) deltas: HashMap<(RepositoryName, Digest, Digest), (Option<Digest>, i64)>,
     puts: u64,
 }
@@ -71,9 +74,14 @@ impl Replay {
                 let key = (repository, digest);
                 self.manifests.remove(&key);
                 self.fetched.remove(&key);
+                self.verdicts.remove(&key);
             }
             Change::Fetched { repository, digest } => {
                 self.fetched.insert((repository, digest));
+            }
+            Change::Verdict { repository, digest, tag, policy, accepted, text } => {
+                let verdict = Verdict { tag: tag.clone(), policy, at: from_milliseconds(at), accepted, text };
+                self.verdicts.entry((repository, digest)).or_default().insert(tag, verdict);
             }
             Change::Tag { repository, tag, digest } => {
                 self.tags
@@ -106,6 +114,13 @@ impl Replay {
                 .remove(&(repository.clone(), *digest))
                 .is_some_and(|(found, ..)| found == *media_type),
             Change::Fetched { repository, digest } => self.fetched.remove(&(repository.clone(), *digest)),
+            Change::Verdict { repository, digest, tag, policy, accepted, text } => self
+                .verdicts
+                .get_mut(&(repository.clone(), *digest))
+                .and_then(|verdicts| verdicts.remove(tag))
+                .is_some_and(|found| {
+                    (found.policy, found.accepted, &found.text) == (*policy, *accepted, text)
+                }),
             // A tag's past comes before its present.
             Change::Tag { repository, tag, digest } => {
                 let key = (repository.clone(), tag.clone());
@@ -124,6 +139,8 @@ impl Replay {
 
     /// How many names there are; the past of a tag belongs to it.
     pub(crate) fn len(&self) -> usize {
-        self.links.len() + self.manifests.len() + self.fetched.len() + self.tags.len() + self.deltas.len()
+        let verdicts: usize = self.verdicts.values().map(HashMap::len).sum();
+        let manifests = self.manifests.len() + self.fetched.len() + verdicts;
+        self.links.len() + manifests + self.tags.len() + self.deltas.len()
     }
 }

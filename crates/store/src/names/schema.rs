@@ -8,10 +8,10 @@ use rusqlite::Connection;
 use crate::error::{Error, Result};
 
 /// What `user_version` is in a database of this program.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 /// Step `n` takes a database from version `n` to `n + 1`. A released step is never changed.
-const STEPS: [&str; 4] = [V1, V2, V3, V4];
+const STEPS: [&str; 5] = [V1, V2, V3, V4, V5];
 
 /// How often a prepared statement is found again.
 const STATEMENTS: usize = 128;
@@ -290,4 +290,21 @@ CREATE TABLE cached (
     FOREIGN KEY (repository, digest) REFERENCES manifest (repository, digest) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX cached_by_use ON cached (used, repository, digest);
+";
+
+/// What the policy decided.
+const V5: &str = "
+-- What a policy (its digest) decided about a manifest under a tag, or ('') by its digest; text is JSON.
+CREATE TABLE verdict (
+    repository INTEGER NOT NULL,
+    digest     TEXT NOT NULL,
+    tag        TEXT NOT NULL,
+    policy     TEXT NOT NULL,
+    at         INTEGER NOT NULL,
+    accepted   INTEGER NOT NULL CHECK (accepted IN (0, 1)),
+    text       TEXT NOT NULL,
+    PRIMARY KEY (repository, digest, tag),
+    FOREIGN KEY (repository, digest) REFERENCES manifest (repository, digest) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX verdict_refused ON verdict (policy, repository, digest) WHERE accepted = 0;
 ";

@@ -46,6 +46,20 @@ pub(crate) fn each(connection: &Connection, mut visit: impl FnMut(i64, Change) -
         |row| Ok(Change::Tag { repository: column(row, 1)?, tag: column(row, 2)?, digest: column(row, 3)? }),
     )?;
     part(
+        "SELECT at, name, digest, nullif(tag, ''), policy, accepted, text
+         FROM verdict JOIN repository ON id = repository",
+        |row| {
+            Ok(Change::Verdict {
+                repository: column(row, 1)?,
+                digest: column(row, 2)?,
+                tag: super::optional_column(row, 3)?,
+                policy: column(row, 4)?,
+                accepted: row.get(5)?,
+                text: row.get(6)?,
+            })
+        },
+    )?;
+    part(
         "SELECT made, name, base, target, digest FROM layer_delta JOIN repository ON id = repository",
         |row| {
             Ok(Change::Delta {

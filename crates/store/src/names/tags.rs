@@ -69,6 +69,16 @@ fn deleted_one(tx: &mut Tx<'_>, repository: &RepositoryName, tag: &Tag) -> Resul
     Ok(())
 }
 
+/// The tags that point at a manifest, in byte order.
+pub(crate) fn of(connection: &Connection, repository: &RepositoryName, digest: &Digest) -> Result<Vec<Tag>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT name FROM tag
+         WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND digest = ?2 ORDER BY name",
+    )?;
+    let rows = statement.query_map(params![repository.as_str(), digest.to_string()], |row| column(row, 0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// The tags of a repository in byte order, behind `last`; `None` when there is no such repository.
 pub(crate) fn list(
     connection: &Connection,

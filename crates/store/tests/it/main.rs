@@ -15,3 +15,4 @@ mod model;
 mod partials;
 mod space;
 mod uploads;
+mod verdicts;
