@@ -242,6 +242,8 @@ async fn what_takes_the_room_adds_up() {
     store.names().unlink_blob(&own, &Digest::sha256(&noise(62, 11))).await.unwrap();
     let mut staging = store.blobs().stage(deltaport_oci::Algorithm::Sha256).await.unwrap();
     staging.write(noise(63, 500)).await.unwrap();
+    // Bytes that are taken reach the file a moment later.
+    staging.progress().wait_for(|written| *written == 500).await.unwrap();
 
     // Beside the open store.
     let usage = room(dir.path());
