@@ -1,6 +1,6 @@
 //! Mirroring by tag: rules say which tags of which repository are to be here, with which platforms, and a run makes it so.
 //!
-//! A run looks at each tag ([`survey`]), plans ([`plan`]) and takes the steps of the plan ([`run`]), one tag after the
+//! A run looks at each tag (`survey`), plans (`plan`) and takes the steps of the plan (`run`), one tag after the
 //! other; to plan is the same without the last part. Content comes over the same fill as for clients: deltas first, one
 //! transfer per blob, resumed where it was. What does not belong to the image under its platforms is not fetched; what
 //! says something about it (signatures, attestations, other referrers) always is, and first.
