@@ -8,7 +8,8 @@ use anyhow::{Context as _, anyhow};
 use deltaport_client::{ClientCertificate, CredentialSource, Credentials, Upstream};
 use deltaport_oci::platform::Filter;
 use deltaport_registry::Registry;
-use deltaport_registry::mirror::{Rule, Selection};
+use deltaport_registry::mirror::timetable::Windows;
+use deltaport_registry::mirror::{Begin, Clock, Hours, Rule, Selection, TimeZone, zone};
 use deltaport_registry::upstream::{Lifetime, Stale, TagPolicy, TagRule};
 use deltaport_server::{BindError, Server};
 use deltaport_store::{Faults, Store};
@@ -85,7 +86,8 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
             pins: settings.space.pins.clone(),
         },
         upstreams: upstreams(settings)?,
-        mirrors: settings.mirror.iter().map(mirror).collect::<anyhow::Result<_>>()?,
+        mirrors: mirrors(settings)?,
+        clock: Clock::default(),
         fill: deltaport_registry::Fill {
             concurrent: count(settings.fill.concurrent),
             bandwidth: Some(settings.fill.bandwidth.0).filter(|rate| *rate > 0),
@@ -107,8 +109,13 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
     Ok(registry)
 }
 
-/// What is to be here of an upstream without being asked for.
-fn mirror(mirror: &settings::Mirror) -> anyhow::Result<Rule> {
+/// What is to be here of upstreams without being asked for.
+fn mirrors(settings: &Settings) -> anyhow::Result<Vec<Rule>> {
+    let zone = zone(&settings.timezone).map_err(|why| anyhow!(why))?;
+    settings.mirror.iter().map(|rule| mirror(rule, &zone)).collect()
+}
+
+fn mirror(mirror: &settings::Mirror, zone: &TimeZone) -> anyhow::Result<Rule> {
     let (host, repository) = mirror.place().context("the source of a mirror has no host")?;
     Ok(Rule {
         name: mirror.name.clone(),
@@ -120,7 +127,13 @@ fn mirror(mirror: &settings::Mirror) -> anyhow::Result<Rule> {
             newest: Some(count(mirror.newest)).filter(|newest| *newest > 0),
         },
         platforms: Filter::new(mirror.platforms.clone()),
-        every: Some(mirror.every.0).filter(|every| !every.is_zero()),
+        begin: match (&mirror.schedule, mirror.every.0) {
+            (Some(schedule), _) => Begin::At(schedule.parse()?),
+            (None, every) if every.is_zero() => Begin::Never,
+            (None, every) => Begin::Every(every),
+        },
+        hours: Hours { windows: Windows::new(mirror.windows.clone()), zone: zone.clone() },
+        bandwidth: Some(mirror.bandwidth.0).filter(|rate| *rate > 0),
     })
 }
 

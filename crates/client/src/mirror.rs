@@ -15,8 +15,10 @@ use crate::upstream::Upstream;
 pub enum MirrorRequest {
     /// To tell what a run would do.
     Plan,
-    /// To run it.
+    /// To run it in its hours.
     Run,
+    /// To run it, whatever the hour.
+    RunNow,
 }
 
 impl Upstream {
@@ -39,12 +41,15 @@ impl Upstream {
     ) -> Result<ImageAnswer> {
         let route = Route::Mirror(repository.clone(), rule.to_owned());
         let mut url = self.url(&route).map_err(|kind| self.fail(kind))?;
-        if let Some(run) = run {
-            url.set_query(Some(&Query::render([("run", run.to_string().as_str())])));
+        let number = run.map(|run| run.to_string());
+        let now = (request == MirrorRequest::RunNow).then_some(("now", "true"));
+        let query: Vec<_> = number.iter().map(|number| ("run", number.as_str())).chain(now).collect();
+        if !query.is_empty() {
+            url.set_query(Some(&Query::render(query)));
         }
         let (method, scope) = match request {
             MirrorRequest::Plan => (Method::GET, Scope::pull(repository)),
-            MirrorRequest::Run => (Method::POST, Scope::push(repository)),
+            MirrorRequest::Run | MirrorRequest::RunNow => (Method::POST, Scope::push(repository)),
         };
         let answer = self.ask(scope, Request::new(method, url)).await?;
         self.read_answer("what is said about the mirror rule", answer).await

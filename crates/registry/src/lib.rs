@@ -72,7 +72,7 @@ impl Registry {
             fills: Fills::new(&options),
             deltas: Jobs::new(&options.delta),
             room: Room::default(),
-            mirrors: Mirrors::new(),
+            mirrors: Mirrors::new(&options.mirrors),
             options,
             store,
             rules: ArcSwap::from_pointee(rules),

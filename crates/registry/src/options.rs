@@ -25,6 +25,8 @@ pub struct Options {
     pub upstreams: Vec<Upstream>,
     /// What of it is to be here without being asked for.
     pub mirrors: Vec<mirror::Rule>,
+    /// The clock that their schedules and windows go by.
+    pub clock: mirror::Clock,
     /// How content is fetched from them.
     pub fill: Fill,
     /// How deltas between layers are made and applied.

@@ -39,11 +39,13 @@ pub(crate) enum MirrorCommand {
     /// command again waits for it. A tag that fails stays where it was, and the others
     /// follow. Needs the rights to pull and to push.
     ///
+    /// Outside the hours of its rule a run rests; with --now it does not.
+    ///
     /// Exits with 0 when everything is here that the rules want; what an upstream does
     /// not have of an index is told, and is a failure only when its platform was asked
     /// for. Exits with 1 when something failed.
     #[command(verbatim_doc_comment)]
-    Run(MirrorRule),
+    Run(MirrorRun),
 }
 
 /// Which rules of which deltaport.
@@ -60,6 +62,16 @@ pub(crate) struct MirrorRule {
     /// Write JSON: {"mirrors": [{"rule": ..., "tags": [{"tag": ..., "outcome": ..., "steps": [...]}], ...}]}
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Which rules are to be run, and how.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MirrorRun {
+    #[command(flatten)]
+    pub(crate) rule: MirrorRule,
+    /// Fetch at once, also outside the windows of the rules
+    #[arg(long)]
+    pub(crate) now: bool,
 }
 
 /// The host of a registry, with or without a port.

@@ -20,7 +20,8 @@ pub(crate) fn run(args: &Mirror, output: &mut Output) -> anyhow::Result<ExitCode
     logging::start_for_command();
     let (request, args) = match &args.command {
         MirrorCommand::Plan(args) => (MirrorRequest::Plan, args),
-        MirrorCommand::Run(args) => (MirrorRequest::Run, args),
+        MirrorCommand::Run(args) if args.now => (MirrorRequest::RunNow, &args.rule),
+        MirrorCommand::Run(args) => (MirrorRequest::Run, &args.rule),
     };
     let asked = Asked::new(args)?;
     let rules = asked.rules(&args.rules)?;
@@ -111,8 +112,9 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {
 
 /// How far a run is, in one line.
 fn progress(report: &Report) -> String {
-    let Report { rule, tags, wanted, received, .. } = report;
-    format!("{}: {} of {wanted} tags, {} received", rule.rule, tags.len(), rounded(*received))
+    let Report { rule, tags, wanted, received, rests_until, .. } = report;
+    let rests = rests_until.as_ref().map_or(String::new(), |until| format!(", rests until {until}"));
+    format!("{}: {} of {wanted} tags, {} received{rests}", rule.rule, tags.len(), rounded(*received))
 }
 
 /// A row for each tag that is not as it was, what is missing, and the sum.

@@ -131,6 +131,10 @@ fn mirrors(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>) {
         if mirror.tags.is_empty() {
             reader.problem(at, format!("the [[mirror]] {name} wants no `tags`; [\"*\"] is all of them"));
         }
+        if mirror.schedule.is_some() && !mirror.every.0.is_zero() {
+            let message = format!("the [[mirror]] {name} has `every` and `schedule`: give one of them");
+            reader.problem(at, message);
+        }
         let Some((host, _)) = source(&mirror.source) else { continue };
         let public = || PUBLIC.iter().any(|(known, _)| *known == host);
         let configured = settings.upstream.iter().any(|upstream| upstream.host == host);

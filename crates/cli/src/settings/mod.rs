@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use deltaport_oci::{RepositoryName, platform};
+use deltaport_registry::mirror::timetable::Window;
 use deltaport_registry::space::Pin;
 use deltaport_registry::upstream::TagPattern;
 use deltaport_trust::{Action, Pattern};
@@ -59,6 +60,8 @@ pub struct Settings {
     pub space: Space,
     /// What is written about the run.
     pub log: Log,
+    /// Where the clock hangs that schedules and windows go by.
+    pub timezone: String,
     /// Whether the well-known public registries are upstreams too; `None` depends on whether there are others.
     pub public_upstreams: Option<bool>,
     /// Where missing things come from.
@@ -88,6 +91,7 @@ impl Settings {
             collect: Collect::default(),
             space: Space::default(),
             log: Log::default(),
+            timezone: String::new(),
             public_upstreams: None,
             upstream: Vec::new(),
             mirror: Vec::new(),
@@ -367,6 +371,13 @@ pub struct Mirror {
     pub platforms: Vec<platform::Pattern>,
     /// How long after a run the next begins by itself; zero is never.
     pub every: Span,
+    /// By the clock, when the registry begins a run by itself.
+    pub schedule: Option<String>,
+    /// The hours in which it may go on; none given are all.
+    #[serde(serialize_with = "as_texts")]
+    pub windows: Vec<Window>,
+    /// The most bytes a second; none is no cap.
+    pub bandwidth: Size,
 }
 
 /// How long a stored tag is served while its upstream does not answer.

@@ -8,7 +8,7 @@ use deltaport_oci::manifest::{Limits, View};
 use deltaport_oci::{Descriptor, RepositoryName, media_type};
 
 use super::Failure;
-use super::link::Class;
+use super::link::{Claim, Class};
 use crate::image::Lost;
 use crate::upstream::Source;
 use crate::{Manifest, Registry};
@@ -64,7 +64,8 @@ impl Registry {
             self.0.fills.complete.remember(key, (), Instant::now() + LIFE);
         }
         for digest in missing {
-            self.follow(source.clone(), repository, &digest, Class::Ahead)?;
+            let claim = Claim::new(repository.clone(), Class::Ahead);
+            self.follow(source.clone(), repository, &digest, claim)?;
         }
         Ok(())
     }

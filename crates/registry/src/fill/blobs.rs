@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::Failure;
 use super::arrival::Arrival;
-use super::link::{Claim, Class};
+use super::link::{Claim, Class, Terms};
 use super::pace::Pace;
 use super::questions::Intention;
 use super::transfer::Transfer;
@@ -54,7 +54,12 @@ impl Registry {
         }
         let gone = || crate::Error::internal("a transfer stopped without saying why");
         for _ in 0..ATTEMPTS {
-            let mut progress = self.follow(source.clone(), repository, digest, Class::Client)?;
+            let mut progress = self.follow(
+                source.clone(),
+                repository,
+                digest,
+                Claim::new(repository.clone(), Class::Client),
+            )?;
             let (size, end) = {
                 let known = progress.wait_for(|now| now.size.is_some() || now.end.is_some()).await;
                 let known = known.map_err(|_| gone())?;
@@ -78,11 +83,26 @@ impl Registry {
     /// Fetches a blob that is missing here, behind what clients wait for; returns when it is here. `false` as
     /// [`Registry::fill_blob`] says `None`.
     pub(crate) async fn bring_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
+        self.bring(repository, digest, Claim::new(repository.clone(), Class::Ahead)).await
+    }
+
+    /// The same for a mirror rule, behind everything else and on its terms.
+    pub(crate) async fn mirror_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        terms: &Arc<Terms>,
+    ) -> Result<bool> {
+        terms.gate.opened().await;
+        self.bring(repository, digest, Claim::for_mirror(repository.clone(), Arc::clone(terms))).await
+    }
+
+    async fn bring(&self, repository: &RepositoryName, digest: &Digest, claim: Claim) -> Result<bool> {
         let Some(source) = self.0.upstreams.source(repository) else { return Ok(false) };
         if self.is_known_absent(&source.remote, repository, digest) {
             return Ok(false);
         }
-        let mut progress = self.follow(source, repository, digest, Class::Ahead)?;
+        let mut progress = self.follow(source, repository, digest, claim)?;
         let end = progress.wait_for(|now| now.end.is_some()).await.ok().and_then(|now| now.end.clone());
         match end {
             Some(Ok(())) => Ok(true),
@@ -116,24 +136,23 @@ impl Registry {
         Ok(head.or(referenced.map(|referenced| referenced.size)))
     }
 
-    /// Joins the transfer of a blob, or starts it; either way it is at least as urgent as `class` from now on.
+    /// Joins the transfer of a blob, or starts it; either way it is at least as urgent as `claim` from now on.
     pub(super) fn follow(
         &self,
         source: Source,
         repository: &RepositoryName,
         digest: &Digest,
-        class: Class,
+        claim: Claim,
     ) -> Result<watch::Receiver<Progress>, Failure> {
         let (sender, receiver) = watch::channel(Progress::default());
-        let claim = Claim::new(repository.clone(), class);
         // By repository too: what one upstream sends must not be read by those who may only ask another.
-        match self.0.fills.blobs.join((repository.clone(), *digest), || (receiver, claim)) {
-            Flight::Joined((progress, claim)) => {
-                claim.raise(class);
+        match self.0.fills.blobs.join((repository.clone(), *digest), || (receiver, claim.clone())) {
+            Flight::Joined((progress, under_way)) => {
+                under_way.follow(&claim);
                 Ok(progress)
             }
             Flight::Full => Err(Failure::Busy),
-            Flight::Started((progress, claim), guard) => {
+            Flight::Started((progress, _), guard) => {
                 let (registry, repository, digest) = (self.clone(), repository.clone(), *digest);
                 let began = Instant::now();
                 let asks = source.remote.deltas != Deltas::Never && source.remote.client.is_known_hub();
@@ -356,6 +375,7 @@ impl Fill {
         let mut transfer = Transfer::new(self, at, limit);
         transfer.size = size;
         transfer.patience = options.fill.patience;
+        transfer.rests = true;
         transfer.committed = self.progress.borrow().size.is_some();
         let fetched = self.receive(&mut transfer, partial).await;
         fetched.map(|()| transfer.is_pieced()).map_err(|failure| (transfer.is_pieced(), failure))

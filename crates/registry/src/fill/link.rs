@@ -1,7 +1,9 @@
 //! The link to upstreams, which all transfers share: whose turn it is, and how many bytes a second there are.
 //!
-//! A client that waits comes before what is fetched ahead. Among equals, repositories come before the number of their
-//! blobs: an image of thirty layers does not hold up one of two.
+//! A client that waits comes before what is fetched ahead, and that before what is mirrored. Among equals, repositories
+//! come before the number of their blobs: an image of thirty layers does not hold up one of two.
+//!
+//! What is mirrored has terms of its own besides: hours, and a cap. They hold as long as nobody else wants the same.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,7 +12,9 @@ use std::time::Duration;
 
 use deltaport_oci::RepositoryName;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::mirror::Gate;
 
 /// How many times as many transfers as there are places for may go on, so that a repository which has none need not wait
 /// for the long ones of others: its clients leave when no byte comes for half a minute.
@@ -20,6 +24,10 @@ const CROWD: usize = 4;
 /// chunk takes less.
 const SLACK: Duration = Duration::from_millis(20);
 
+/// How long a part of what is mirrored waits while something more urgent is on its way, where no cap says what there is to
+/// share: so long that next to nothing of the link is taken, and not so long that upstreams hang up.
+const YIELD: Duration = Duration::from_secs(1);
+
 /// Who a transfer is for, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Class {
@@ -27,32 +35,95 @@ pub(crate) enum Class {
     Client,
     /// A client may ask for it soon.
     Ahead,
+    /// A rule says that it is to be here.
+    Mirror,
 }
 
 /// What a transfer is: whose, and how urgent. Clones are the same transfer.
 #[derive(Clone, Debug)]
 pub(crate) struct Claim {
     repository: RepositoryName,
-    class: Arc<AtomicU8>,
+    urgency: Arc<Urgency>,
+}
+
+#[derive(Debug)]
+struct Urgency {
+    class: AtomicU8,
+    raised: Notify,
+    terms: Option<Arc<Terms>>,
+}
+
+/// What a transfer for a mirror rule has to keep to.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    /// When it may go on.
+    pub(crate) gate: Gate,
+    /// What all transfers for the rule share, if that is less than the link.
+    pub(crate) cap: Option<Link>,
 }
 
 impl Claim {
     pub(crate) fn new(repository: RepositoryName, class: Class) -> Self {
-        Self { repository, class: Arc::new(AtomicU8::new(class as u8)) }
+        Self::with(repository, class, None)
     }
 
-    /// Makes it at least as urgent as `class`.
-    pub(crate) fn raise(&self, class: Class) {
-        self.class.fetch_min(class as u8, Ordering::Relaxed);
+    /// The claim of a transfer for a mirror rule.
+    pub(crate) fn for_mirror(repository: RepositoryName, terms: Arc<Terms>) -> Self {
+        Self::with(repository, Class::Mirror, Some(terms))
+    }
+
+    fn with(repository: RepositoryName, class: Class, terms: Option<Arc<Terms>>) -> Self {
+        let urgency = Urgency { class: AtomicU8::new(class as u8), raised: Notify::new(), terms };
+        Self { repository, urgency: Arc::new(urgency) }
     }
 
     /// Makes it at least as urgent as `other` is now.
     pub(crate) fn follow(&self, other: &Self) {
-        self.class.fetch_min(other.rank(), Ordering::Relaxed);
+        self.raise_to(other.rank());
+    }
+
+    fn raise_to(&self, rank: u8) {
+        if self.urgency.class.fetch_min(rank, Ordering::Relaxed) > rank {
+            self.urgency.raised.notify_waiters();
+        }
     }
 
     fn rank(&self) -> u8 {
-        self.class.load(Ordering::Relaxed)
+        self.urgency.class.load(Ordering::Relaxed)
+    }
+
+    fn is_mirror(&self) -> bool {
+        self.rank() >= Class::Mirror as u8
+    }
+
+    /// What it has to keep to, as long as nobody else wants the same.
+    fn terms(&self) -> Option<&Terms> {
+        self.urgency.terms.as_deref().filter(|_| self.is_mirror())
+    }
+
+    /// Whether it has to stop for now, since its hours are over.
+    pub(crate) fn must_rest(&self) -> bool {
+        self.terms().is_some_and(|terms| !terms.gate.is_open())
+    }
+
+    /// Waits for its hours.
+    pub(crate) async fn rested(&self) {
+        if let Some(terms) = self.terms() {
+            self.unless_raised(terms.gate.opened()).await;
+        }
+    }
+
+    /// Waits for what only those wait for who are not urgent.
+    async fn unless_raised(&self, wait: impl Future<Output = ()>) {
+        let raised = self.urgency.raised.notified();
+        tokio::pin!(raised);
+        raised.as_mut().enable();
+        if self.is_mirror() {
+            tokio::select! {
+                () = wait => {}
+                () = raised => {}
+            }
+        }
     }
 }
 
@@ -83,8 +154,8 @@ struct State {
     next: u64,
     /// What each repository has: turns, or the bytes that it took while others waited.
     used: HashMap<RepositoryName, u64>,
-    /// How many turns are taken.
-    taken: usize,
+    /// Those who have a turn.
+    taken: Vec<(u64, Claim)>,
     /// When the bytes that were given have passed.
     free: Option<Instant>,
 }
@@ -103,6 +174,17 @@ impl Link {
 
     /// Waits for a turn, which lasts until what is returned is dropped.
     pub(crate) async fn turn(&self, claim: &Claim) -> Turn {
+        loop {
+            claim.rested().await;
+            let turn = self.next_turn(claim).await;
+            // Its hours may have ended while it waited.
+            if !claim.must_rest() {
+                return turn;
+            }
+        }
+    }
+
+    async fn next_turn(&self, claim: &Claim) -> Turn {
         let place = self.0.turns.enter(claim);
         loop {
             let changed = self.0.turns.changed.notified();
@@ -112,22 +194,52 @@ impl Link {
                 let mut state = self.0.turns.lock();
                 let alone = !state.used.contains_key(&claim.repository);
                 let room = if alone { self.0.concurrent.saturating_mul(CROWD) } else { self.0.concurrent };
-                if state.taken < room && state.is_first(place.number) {
-                    state.taken += 1;
+                if state.crowd(claim) < room && state.is_first(place.number) {
+                    state.taken.push((place.number, claim.clone()));
                     *state.used.entry(claim.repository.clone()).or_default() += 1;
                     break;
                 }
             }
             changed.await;
         }
+        let number = place.number;
         drop(place);
-        Turn { link: self.clone(), repository: claim.repository.clone() }
+        Turn { link: self.clone(), number, repository: claim.repository.clone() }
     }
 
     /// Waits until `bytes` that have arrived may count as passed. Whoever reads only after this, and not ahead, makes
     /// the sender keep to the cap.
     pub(crate) async fn pass(&self, claim: &Claim, bytes: u64) {
-        let Some(rate) = self.0.rate else { return };
+        match self.0.rate {
+            Some(rate) => self.pass_at(rate, claim, bytes).await,
+            None if claim.is_mirror() => claim.unless_raised(self.give_way(claim)).await,
+            None => {}
+        }
+        if let Some(Terms { cap: Some(cap), .. }) = claim.terms()
+            && let Some(rate) = cap.0.rate
+        {
+            claim.unless_raised(cap.pass_at(rate, claim, bytes)).await;
+        }
+    }
+
+    /// Waits while something more urgent is on its way, but not for long.
+    async fn give_way(&self, claim: &Claim) {
+        let way = async {
+            loop {
+                let changed = self.0.turns.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if self.0.turns.lock().taken.iter().all(|(_, taken)| taken.rank() >= claim.rank()) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        // Then a part passes all the same.
+        let _ = timeout(YIELD, way).await;
+    }
+
+    async fn pass_at(&self, rate: u64, claim: &Claim, bytes: u64) {
         let queue = &self.0.bytes;
         let place = queue.enter(claim);
         loop {
@@ -161,6 +273,7 @@ impl Link {
 #[derive(Debug)]
 pub(crate) struct Turn {
     link: Link,
+    number: u64,
     repository: RepositoryName,
 }
 
@@ -168,7 +281,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let queue = &self.link.0.turns;
         let mut state = queue.lock();
-        state.taken -= 1;
+        state.taken.retain(|(number, _)| *number != self.number);
         if let Some(used) = state.used.get_mut(&self.repository) {
             *used -= 1;
             if *used == 0 {
@@ -205,6 +318,11 @@ impl Queue {
 }
 
 impl State {
+    /// How many turns count when this one wants one: what is mirrored is in nobody's way.
+    fn crowd(&self, claim: &Claim) -> usize {
+        self.taken.iter().filter(|(_, taken)| claim.is_mirror() || !taken.is_mirror()).count()
+    }
+
     /// Whether this one is next: of the most urgent, of those whose repository has least, the one that came first.
     fn is_first(&self, number: u64) -> bool {
         let rank = |(number, claim): &(u64, Claim)| {
@@ -230,6 +348,8 @@ impl Drop for Place<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mirror::timetable::Windows;
+    use crate::mirror::{Clock, Hours};
     use std::sync::atomic::AtomicUsize;
 
     fn claim(repository: &str, class: Class) -> Claim {
@@ -269,9 +389,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn clients_come_before_what_is_ahead() {
-        let order = order(&[("a", Class::Ahead), ("b", Class::Client), ("c", Class::Client)]).await;
-        assert_eq!(order, ["b", "c", "a"]);
+    async fn clients_come_before_what_is_ahead_and_that_before_what_is_mirrored() {
+        let order =
+            order(&[("m", Class::Mirror), ("a", Class::Ahead), ("b", Class::Client), ("c", Class::Client)]);
+        assert_eq!(order.await, ["b", "c", "a", "m"]);
     }
 
     #[tokio::test]
@@ -322,7 +443,7 @@ mod tests {
         let mut waits = Box::pin(link.turn(&raised));
         assert!(futures_util::poll!(&mut leaves).is_pending());
         assert!(futures_util::poll!(&mut waits).is_pending());
-        raised.raise(Class::Client);
+        raised.follow(&claim("raised", Class::Client));
         held.pop();
         let turn = waits.await;
         assert!(futures_util::poll!(&mut leaves).is_pending());
@@ -368,5 +489,77 @@ mod tests {
         let ahead = transfer(link, claim("b", Class::Ahead), 50, passed);
         let (client, ahead) = tokio::join!(client, ahead);
         assert!(client <= 110 && ahead == 150, "{client} {ahead}");
+    }
+
+    /// A transfer for a rule.
+    fn mirror(repository: &str, windows: &[&str], rate: Option<u64>) -> Claim {
+        let windows = windows.iter().map(|window| window.parse().unwrap()).collect();
+        let hours = Hours { windows: Windows::new(windows), ..Hours::default() };
+        let clock = Clock(|| jiff::Timestamp::UNIX_EPOCH);
+        let cap = rate.map(|rate| Link::new(usize::MAX, Some(rate)));
+        Claim::for_mirror(repository.parse().unwrap(), Arc::new(Terms { gate: Gate::new(hours, clock), cap }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_cap_what_is_mirrored_gives_way_to_what_is_urgent() {
+        let link = Link::new(8, None);
+        let claim_of_rule = mirror("m", &[], None);
+        let own = link.turn(&claim_of_rule).await;
+        let began = Instant::now();
+        link.pass(&claim_of_rule, 1000).await;
+        assert!(began.elapsed().is_zero(), "it is alone");
+        let client = link.turn(&claim("a", Class::Client)).await;
+        for _ in 0..3 {
+            link.pass(&claim_of_rule, 1000).await;
+        }
+        assert_eq!(began.elapsed(), 3 * YIELD, "a part now and then, so that the upstream does not hang up");
+        let mut waits = Box::pin(link.pass(&claim_of_rule, 1000));
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        drop(client);
+        waits.await;
+        assert_eq!(began.elapsed(), 3 * YIELD);
+        drop(own);
+    }
+
+    #[tokio::test]
+    async fn what_is_mirrored_takes_no_turn_from_clients() {
+        let link = Link::new(1, None);
+        let _held = link.turn(&mirror("a", &[], None)).await;
+        assert!(futures_util::poll!(Box::pin(link.turn(&mirror("a", &[], None)))).is_pending());
+        let _turn = link.turn(&claim("a", Class::Client)).await;
+        assert!(futures_util::poll!(Box::pin(link.turn(&claim("a", Class::Client)))).is_pending());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rule_keeps_to_its_cap_until_a_client_wants_the_same() {
+        let link = Link::new(8, None);
+        let capped = mirror("m", &[], Some(1000));
+        let began = Instant::now();
+        for _ in 0..4 {
+            link.pass(&capped, 1000).await;
+        }
+        assert!(began.elapsed() >= Duration::from_secs(3) - SLACK, "{:?}", began.elapsed());
+        link.pass(&claim("a", Class::Client), 1_000_000).await;
+        let mut waits = Box::pin(link.pass(&capped, 1000));
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        let before = Instant::now();
+        capped.follow(&claim("m", Class::Client));
+        waits.await;
+        link.pass(&capped, 1_000_000).await;
+        assert!(before.elapsed().is_zero());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn outside_its_hours_a_rule_gets_no_turn_until_a_client_wants_the_same() {
+        let link = Link::new(8, None);
+        let closed = mirror("m", &["22:00-05:00 "], None);
+        assert!(!closed.must_rest(), "it is midnight");
+        let closed = mirror("m", &["05:00-22:00"], None);
+        assert!(closed.must_rest());
+        let mut waits = Box::pin(link.turn(&closed));
+        assert!(timeout(Duration::from_secs(3600), &mut waits).await.is_err());
+        closed.follow(&claim("m", Class::Ahead));
+        waits.await;
+        assert!(!closed.must_rest());
     }
 }

@@ -41,12 +41,12 @@ use crate::upstream::{Ask, Sated, Source};
 use crate::{Error, Options};
 
 use blobs::Following;
-use link::Link;
 use manifests::Looked;
 use published::Publications;
 use questions::Questions;
 use tags::{Absence, Answers};
 
+pub(crate) use link::{Link, Terms};
 pub(crate) use speed::Meter;
 
 /// How many blobs may be on their way or waiting for their turn.

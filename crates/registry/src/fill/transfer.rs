@@ -32,6 +32,8 @@ pub(super) struct Transfer<'a> {
     /// Whether it is worth trying again before the first byte has come: somebody is waiting already who cannot be
     /// sent elsewhere any more.
     pub(super) committed: bool,
+    /// Whether to break off when the hours of the mirror rule that wants it end, and to go on in the next.
+    pub(super) rests: bool,
     /// An answer that has begun already, and the turn in which it comes.
     pub(super) under_way: Option<(client::BlobBody, Turn)>,
     /// How many bytes there are.
@@ -54,6 +56,7 @@ impl<'a> Transfer<'a> {
             until: None,
             patience: Duration::ZERO,
             committed: false,
+            rests: false,
             under_way: None,
             at,
             pieced: at > 0,
@@ -84,7 +87,13 @@ impl<'a> Transfer<'a> {
                 (failures, last_byte) = (0, Instant::now());
             }
             let error = match attempt {
-                Ok(()) => return Ok(()),
+                Ok(true) => return Ok(()),
+                Ok(false) => {
+                    tracing::info!(digest = %self.fill.digest, at = self.at, "a transfer rests until its hours");
+                    self.fill.claim.rested().await;
+                    (failures, last_byte) = (0, Instant::now());
+                    continue;
+                }
                 Err(Failure::Upstream(error)) if self.may_retry(&error) => error,
                 Err(Failure::Upstream(error)) if self.may_ask_for_all(&error) => {
                     tracing::warn!(digest = %self.fill.digest, at = self.at, %error, "a blob is asked for from its beginning");
@@ -120,8 +129,9 @@ impl<'a> Transfer<'a> {
         matches!(error.kind(), ErrorKind::Protocol(_)) && self.asked_from > 0
     }
 
-    /// One request, from what has arrived to the end. What is known of the size must not change: others have been told.
-    async fn attempt(&mut self, partial: &mut Partial, begun: &mut impl FnMut(u64)) -> Result<(), Failure> {
+    /// One request, from what has arrived to the end; `false` when it broke off to rest. What is known of the size must
+    /// not change: others have been told.
+    async fn attempt(&mut self, partial: &mut Partial, begun: &mut impl FnMut(u64)) -> Result<bool, Failure> {
         let link = &self.fill.registry.0.fills.link;
         // While it waits to try again, a transfer leaves its turn to others.
         let (mut body, _turn) = match self.under_way.take() {
@@ -163,13 +173,16 @@ impl<'a> Transfer<'a> {
                 self.at += new.len() as u64;
                 partial.write(new).await?;
             }
+            if self.rests && self.fill.claim.must_rest() && self.size.is_none_or(|size| self.at < size) {
+                return Ok(false);
+            }
         }
         match self.size {
             Some(size) if self.at < size && !self.is_far_enough() => {
                 let why = format!("sent {} of {size} bytes", self.at);
                 Err(self.fail(ErrorKind::unavailable(why)))
             }
-            _ => Ok(()),
+            _ => Ok(true),
         }
     }
 

@@ -5,24 +5,30 @@
 //! transfer per blob, resumed where it was. What does not belong to the image under its platforms is not fetched; what
 //! says something about it (signatures, attestations, other referrers) always is, and first.
 
+mod hours;
 mod plan;
 mod run;
 mod schedule;
 pub mod select;
 mod survey;
+pub mod timetable;
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use deltaport_oci::{RepositoryName, platform};
 use deltaport_trust::{Action, Caller};
 use serde::{Deserialize, Serialize};
 
+use crate::fill::Terms;
 use crate::upstream::Source;
 use crate::{Error, Registry, Result};
 
+pub(crate) use hours::Gate;
+pub use hours::{Begin, Clock, Hours, zone};
+pub use jiff::tz::TimeZone;
 pub use plan::Step;
 pub(crate) use run::Mirrors;
-pub use run::{Outcome, Report, TagReport};
+pub use run::{Outcome, Report, Request, TagReport};
 pub use select::Selection;
 
 /// What is to be here of a repository of an upstream.
@@ -38,8 +44,13 @@ pub struct Rule {
     pub tags: Selection,
     /// Which children of their indexes; when that is everything, those that are wanted of the upstream otherwise.
     pub platforms: platform::Filter,
-    /// How long after a run the registry begins the next by itself; `None` is never.
-    pub every: Option<Duration>,
+    /// When the registry begins a run by itself.
+    pub begin: Begin,
+    /// When its runs may go on. Outside these hours a run rests: no manifest or blob is asked for, blobs of which a part
+    /// is here are broken off, and only deltas come to their ends.
+    pub hours: Hours,
+    /// The most bytes of blobs a second that its runs fetch; `None` is as many as nobody else wants.
+    pub bandwidth: Option<u64>,
 }
 
 /// A rule as callers see it.
@@ -62,6 +73,8 @@ struct Job {
     source: Source,
     /// Which children of indexes are wanted.
     filter: platform::Filter,
+    /// What its transfers have to keep to.
+    terms: Arc<Terms>,
 }
 
 impl Job {
@@ -106,6 +119,8 @@ impl Registry {
             true => source.remote.platforms.clone(),
             false => rule.platforms.clone(),
         };
-        Some(Job { rule: rule.clone(), repository, source, filter })
+        let gate = Gate::new(rule.hours.clone(), self.options().clock);
+        let terms = Arc::new(Terms { gate, cap: self.0.mirrors.cap(&rule.name) });
+        Some(Job { rule: rule.clone(), repository, source, filter, terms })
     }
 }

@@ -14,7 +14,8 @@ use tokio::sync::watch;
 
 use super::plan::{Absent, Planner, Step};
 use super::survey::{Survey, words};
-use super::{Job, Listed};
+use super::{Job, Listed, Rule};
+use crate::fill::{Link, Terms};
 use crate::image::Failed;
 use crate::memory::Memory;
 use crate::{Error, Manifest, Registry, Result};
@@ -36,24 +37,50 @@ pub(crate) struct Mirrors {
     next: AtomicU64,
     /// By rule and local repository, images that are here with everything about them.
     settled: Memory<(String, RepositoryName, Digest), ()>,
+    /// What the transfers of each rule that has a cap share.
+    caps: BTreeMap<String, Link>,
 }
 
 /// One run.
 #[derive(Debug)]
 struct Run {
     number: u64,
+    terms: Arc<Terms>,
     report: watch::Sender<Report>,
 }
 
 impl Mirrors {
-    pub(crate) fn new() -> Self {
-        Self { runs: Mutex::default(), next: AtomicU64::new(1), settled: Memory::new(MAX_SETTLED) }
+    pub(crate) fn new(rules: &[Rule]) -> Self {
+        let capped = rules.iter().filter(|rule| rule.bandwidth.is_some());
+        let caps = capped.map(|rule| (rule.name.clone(), Link::new(usize::MAX, rule.bandwidth)));
+        Self {
+            runs: Mutex::default(),
+            next: AtomicU64::new(1),
+            settled: Memory::new(MAX_SETTLED),
+            caps: caps.collect(),
+        }
+    }
+
+    /// What the transfers of this rule share, if it has a cap.
+    pub(super) fn cap(&self, rule: &str) -> Option<Link> {
+        self.caps.get(rule).cloned()
     }
 
     /// Nothing under this lock can stop half-way, so a poisoned one is as good as any.
     fn runs(&self) -> MutexGuard<'_, BTreeMap<(String, bool), Arc<Run>>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is asked about a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// What a run would do.
+    Plan,
+    /// A run, in its hours.
+    Run,
+    /// A run, whatever the hour.
+    RunNow,
 }
 
 /// What a run did, or would do.
@@ -72,6 +99,9 @@ pub struct Report {
     pub wanted: usize,
     /// How many bytes the upstream has sent meanwhile, whoever wanted them.
     pub received: u64,
+    /// When it goes on, by the clock on the wall, if it is outside its hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rests_until: Option<String>,
     /// The tags that it has been through.
     pub tags: Vec<TagReport>,
     /// Why it could not be done at all.
@@ -146,10 +176,11 @@ impl Registry {
         &self,
         repository: &RepositoryName,
         rule: &str,
-        plan: bool,
+        request: Request,
         number: Option<u64>,
         patience: Duration,
     ) -> Result<Report> {
+        let plan = request == Request::Plan;
         let job = self.job_of(repository, rule)?;
         let run = match number {
             Some(number) => {
@@ -158,10 +189,14 @@ impl Registry {
             }
             None => self.begin(job, plan),
         };
+        if request == Request::RunNow {
+            run.terms.gate.force();
+        }
         let mut report = run.report.subscribe();
         // How far it is is answer enough.
         let _late = tokio::time::timeout(patience, report.wait_for(|report| report.done)).await;
-        let report = run.report.borrow().clone();
+        let mut report = run.report.borrow().clone();
+        report.rests_until = if plan || report.done { None } else { run.terms.gate.opens() };
         Ok(report)
     }
 
@@ -180,10 +215,11 @@ impl Registry {
             done: false,
             wanted: 0,
             received: 0,
+            rests_until: None,
             tags: Vec::new(),
             failed: None,
         };
-        let run = Arc::new(Run { number, report: watch::Sender::new(report) });
+        let run = Arc::new(Run { number, terms: Arc::clone(&job.terms), report: watch::Sender::new(report) });
         runs.insert(key, Arc::clone(&run));
         drop(runs);
         tokio::spawn({
@@ -199,6 +235,13 @@ impl Registry {
 
     /// Goes through the tags that a rule wants.
     async fn go_through(&self, job: &Job, plan: bool, report: &watch::Sender<Report>) {
+        let in_its_hours = async || {
+            if plan {
+            } else {
+                job.terms.gate.opened().await
+            }
+        };
+        in_its_hours().await;
         let before = job.source.remote.client.received();
         let received = || job.source.remote.client.received().saturating_sub(before);
         let (listed, tags) = match self.wanted(job).await {
@@ -211,6 +254,7 @@ impl Registry {
         report.send_modify(|report| report.wanted = tags.len());
         let mut planner = Planner::default();
         for tag in &tags {
+            in_its_hours().await;
             let done = Box::pin(self.go_for(job, tag, listed.as_ref(), &mut planner, plan)).await;
             if let Some(why) = &done.why {
                 tracing::warn!(rule = job.rule.name, repository = %job.repository, %tag, why, "a tag could not be mirrored");
@@ -374,7 +418,7 @@ impl Registry {
             Step::Absent { digest, .. } => {
                 names.note_absence(&job.repository, digest, store::Absence::Upstream).await.map_err(store)
             }
-            Step::Blob { digest, .. } => match self.bring_blob(&job.repository, digest).await {
+            Step::Blob { digest, .. } => match self.mirror_blob(&job.repository, digest, &job.terms).await {
                 Ok(true) => Ok(()),
                 Ok(false) => Err((true, format!("{} does not have it", job.source.remote.client.host()))),
                 Err(error) => Err((false, crate::image::words(&error))),

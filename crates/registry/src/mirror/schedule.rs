@@ -5,41 +5,57 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Job, Outcome, Report};
+use super::{Begin, Job, Outcome, Report, Request, Rule};
 use crate::Registry;
 
 /// How long one look at a run waits for its end; then it is looked at again.
 const LOOK: Duration = Duration::from_secs(60 * 60);
 
 impl Registry {
-    /// Runs every rule that has an interval ([`Rule::every`](super::Rule::every)), at once and then so long after the end
-    /// of each run, until `stop`. A run in progress is not waited for: the next goes on where it was.
+    /// Runs every rule that says when ([`Rule::begin`](super::Rule::begin)), until `stop`. A run in progress is not waited
+    /// for: the next goes on where it was.
     pub async fn mirror_by_schedule(&self, stop: CancellationToken) {
         let rules = TaskTracker::new();
         for rule in &self.options().mirrors {
-            if let (Some(every), Some(job)) = (rule.every, self.job(rule)) {
+            if let Some(job) = self.job(rule).filter(|_| rule.begin != Begin::Never) {
                 let (registry, stop) = (self.clone(), stop.clone());
-                rules.spawn(
-                    async move { stop.run_until_cancelled(registry.again_and_again(&job, every)).await },
-                );
+                rules.spawn(async move { stop.run_until_cancelled(registry.again_and_again(&job)).await });
             }
         }
         rules.close();
         rules.wait().await;
     }
 
-    async fn again_and_again(&self, job: &Job, every: Duration) {
+    async fn again_and_again(&self, job: &Job) {
+        let Rule { begin, hours, .. } = &job.rule;
+        let clock = self.options().clock;
+        let at_once = match begin {
+            Begin::Never => return,
+            Begin::Every(_) => true,
+            Begin::At(schedule) => hours.is_hour_of(schedule, (clock.0)()),
+        };
+        if at_once {
+            self.run_to_the_end(job).await;
+        }
+        loop {
+            match begin {
+                Begin::Never => return,
+                Begin::Every(pause) => tokio::time::sleep(*pause).await,
+                Begin::At(schedule) => hours.next(schedule, clock).await,
+            }
+            self.run_to_the_end(job).await;
+        }
+    }
+
+    /// Begins a run, or joins one, and waits for its end.
+    async fn run_to_the_end(&self, job: &Job) {
         let mut number = None;
         loop {
-            match self.mirror(&job.repository, &job.rule.name, false, number, LOOK).await {
-                Ok(report) if report.done => {
-                    tell(&report);
-                    number = None;
-                    tokio::time::sleep(every).await;
-                }
+            match self.mirror(&job.repository, &job.rule.name, Request::Run, number, LOOK).await {
+                Ok(report) if report.done => return tell(&report),
                 Ok(report) => number = Some(report.run),
                 // Somebody has begun another run since this one ended.
-                Err(_) => number = None,
+                Err(_) => return,
             }
         }
     }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use deltaport_oci::RepositoryName;
+use deltaport_registry::mirror::Request;
 use http::StatusCode;
 use http::header::RETRY_AFTER;
 use serde_json::json;
@@ -28,21 +29,27 @@ pub(crate) fn list(asked: &Asked<'_>) -> Answer {
 
 /// GET: what a run would do. Nothing is stored.
 pub(crate) async fn plan(asked: Asked<'_>, name: &RepositoryName, rule: &str) -> Result<Answer, Failure> {
-    go(asked, name, rule, true).await
+    go(asked, name, rule, Request::Plan).await
 }
 
-/// POST: a run.
+/// POST: a run; with `now`, whatever its hours are.
 pub(crate) async fn run(asked: Asked<'_>, name: &RepositoryName, rule: &str) -> Result<Answer, Failure> {
     may_see(&asked, name)?;
-    go(asked, name, rule, false).await
+    let request = if asked.query.first("now").is_some() { Request::RunNow } else { Request::Run };
+    go(asked, name, rule, request).await
 }
 
 /// 200 when it is over, 202 with how far it is otherwise.
-async fn go(asked: Asked<'_>, name: &RepositoryName, rule: &str, plan: bool) -> Result<Answer, Failure> {
+async fn go(
+    asked: Asked<'_>,
+    name: &RepositoryName,
+    rule: &str,
+    request: Request,
+) -> Result<Answer, Failure> {
     let number = asked.query.first("run").map(str::parse).transpose();
     let number = number.map_err(|_| Failure::Query("run is not the number of a run"))?;
     let patience = if number.is_some() { PROGRESS } else { PATIENCE };
-    let report = asked.registry().mirror(name, rule, plan, number, patience).await?;
+    let report = asked.registry().mirror(name, rule, request, number, patience).await?;
     Ok(match report.done {
         true => Answer::new(StatusCode::OK).json(JSON, &report),
         false => Answer::new(StatusCode::ACCEPTED).header(RETRY_AFTER, AGAIN).json(JSON, &report),

@@ -3,11 +3,12 @@
 use deltaport_oci::RepositoryName;
 use deltaport_oci::wire::is_rule;
 use deltaport_registry::mirror::select::Range;
+use deltaport_registry::mirror::timetable::Cron;
 
-use super::{DAY, seconds};
+use super::{DAY, GIB, seconds};
 use crate::settings::key::{Default, Key, Slot};
 use crate::settings::read::read_mirrors;
-use crate::settings::{Mirror, Settings};
+use crate::settings::{Mirror, Settings, Size};
 
 /// The list of rules.
 pub(super) const KEYS: &[Key<Settings>] = &[Key {
@@ -81,8 +82,41 @@ pub(in crate::settings) const MIRROR: &[Key<Mirror>] = &[
         name: "every",
         slot: Slot::Span(|m| &mut m.every, seconds(0)..=seconds(365 * DAY)),
         default: Default::Value("\"0s\""),
-        about: "How long after the end of a run the next begins by itself; the first begins with the process. With 0s it \
-                only runs when it is told to.",
+        about: "How long after the end of a run the next begins by itself; the first begins with the process. With 0s, and \
+                without a schedule, it only runs when it is told to.",
+    },
+    Key {
+        name: "schedule",
+        slot: Slot::Text("a schedule as cron has them, such as \"30 2 * * mon-fri\"", |m, text| {
+            text.parse::<Cron>().map_err(|error| error.to_string())?;
+            m.schedule = Some(text.to_owned());
+            Ok(())
+        }),
+        default: Default::Unset { example: "\"0 22 * * *\"", means: "by no clock" },
+        about: "Instead of `every`, when runs begin by themselves, in `timezone`: minute, hour, day of the month, month, day \
+                of the week, each with lists, ranges, steps and names; or @hourly, @daily, @weekly, @monthly, @yearly. A run \
+                that is still going on when the next is due counts for both.",
+    },
+    Key {
+        name: "windows",
+        slot: Slot::Texts("hours such as \"mon-fri 22:00-05:00\"", |m, text| {
+            m.windows.push(text.parse().map_err(|error| format!("{error}"))?);
+            Ok(())
+        }),
+        default: Default::Unset {
+            example: "[\"mon-fri 22:00-05:00\", \"sat,sun 00:00-24:00\"]",
+            means: "at any hour",
+        },
+        about: "The hours in `timezone` in which runs may fetch; the days are those on which they begin. Outside them a run \
+                rests, and goes on in the next window where it was: blobs are broken off and taken up again, only deltas \
+                are fetched to their ends. What a client pulls comes at any hour.",
+    },
+    Key {
+        name: "bandwidth",
+        slot: Slot::Size(|m| &mut m.bandwidth, Size(0)..=Size(1024 * GIB)),
+        default: Default::Value("\"0B\""),
+        about: "The most bytes of blobs a second that runs of this rule take, within fill.bandwidth. Whatever it is, clients \
+                come first: while something is fetched for one, runs take next to nothing. 0B is no cap.",
     },
 ];
 

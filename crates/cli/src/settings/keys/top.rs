@@ -1,5 +1,7 @@
 //! The keys above all tables.
 
+use deltaport_registry::mirror::zone;
+
 use super::repository::{VALIDATE, validate};
 use super::{HOUR, seconds};
 use crate::settings::Settings;
@@ -55,6 +57,16 @@ pub(super) const KEYS: &[Key<Settings>] = &[
                 mcr.microsoft.com, public.ecr.aws, quay.io, registry.access.redhat.com and registry.k8s.io, as \
                 127.0.0.1:5000/docker.io/library/debian. None is asked before somebody pulls from it. An [[upstream]] \
                 of the same host counts in its place.",
+    },
+    Key {
+        name: "timezone",
+        slot: Slot::Text("a time zone such as \"Europe/Berlin\"", |s, text| {
+            s.timezone = text.to_owned();
+            zone(text).map(drop)
+        }),
+        default: Default::Value("\"system\""),
+        about: "Where the clock hangs that `schedule` and `windows` of [[mirror]] go by: a name of the system's database of \
+                time zones, \"UTC\", or \"system\", what this machine is set to, which is UTC in most containers.",
     },
     Key {
         name: "validate",

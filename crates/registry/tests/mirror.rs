@@ -1,0 +1,172 @@
+//! Runs of mirror rules: when they go on and when they rest, and how they share the link.
+
+#![allow(clippy::unwrap_used)] // the helpers of tests fail as tests do
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use deltaport_client as client;
+use deltaport_oci::{RepositoryName, platform};
+use deltaport_registry::mirror::timetable::Windows;
+use deltaport_registry::mirror::{Begin, Clock, Hours, Report, Request, Rule, Selection, TimeZone};
+use deltaport_registry::{Options, Registry, Upstream};
+use deltaport_store::{Faults, Store};
+use deltaport_testkit::sample::{self, Content, Image, bytes};
+use deltaport_testkit::upstream::{Gate, Reply, Rule as On, Upstream as Script};
+use deltaport_trust::{Access, Rules};
+use jiff::Timestamp;
+use tempfile::TempDir;
+
+const HOST: &str = "registry.example";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Site {
+    registry: Registry,
+    _home: TempDir,
+}
+
+impl Site {
+    async fn new(script: &Script, change: impl FnOnce(&mut Options)) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(deltaport_store::Options {
+            root: home.path().to_owned(),
+            keep_free: 0,
+            manifest_cache: 1 << 20,
+            grace: Duration::from_secs(600),
+            upload_expiry: Duration::from_secs(600),
+            partial_expiry: Duration::from_secs(600),
+            faults: Faults::none(),
+        })
+        .await
+        .unwrap();
+        let upstream = client::Upstream::new(&client::Options::new(HOST, script.url())).unwrap();
+        let mut options = Options { upstreams: vec![Upstream::new(upstream)], ..Options::default() };
+        change(&mut options);
+        let registry = Registry::new(options, store, Rules::new(Access::default()).unwrap());
+        Self { registry, _home: home }
+    }
+
+    async fn mirror(&self, request: Request, number: Option<u64>, patience: Duration) -> Report {
+        self.registry.mirror(&repository("app"), "all", request, number, patience).await.unwrap()
+    }
+
+    /// Waits until the site has asked so often for what ends so.
+    async fn asked(&self, script: &Script, end: &str, times: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while count(script, end) < times {
+            assert!(Instant::now() < deadline, "{:#?}", script.lines());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn repository(name: &str) -> RepositoryName {
+    format!("{HOST}/{name}").parse().unwrap()
+}
+
+/// A rule for these tags of `app`.
+fn rule(tags: &[&str]) -> Rule {
+    Rule {
+        name: "all".to_owned(),
+        host: HOST.to_owned(),
+        repository: "app".parse().unwrap(),
+        tags: Selection {
+            patterns: tags.iter().map(|tag| tag.parse().unwrap()).collect(),
+            ..Selection::default()
+        },
+        platforms: platform::Filter::ALL,
+        begin: Begin::Never,
+        hours: Hours::default(),
+        bandwidth: None,
+    }
+}
+
+fn hours(windows: &[&str]) -> Hours {
+    let windows = windows.iter().map(|window| window.parse().unwrap()).collect();
+    Hours { windows: Windows::new(windows), zone: TimeZone::UTC }
+}
+
+fn count(script: &Script, end: &str) -> usize {
+    script.asked().iter().filter(|asked| asked.target.ends_with(end)).count()
+}
+
+/// Images under tags of `app`, about which nobody says anything.
+async fn hub(images: &[(&str, &Image)]) -> Script {
+    let mut rules = vec![On::no_hub()];
+    for (tag, image) in images {
+        let digest = image.manifest.digest;
+        for method in ["HEAD", "GET"] {
+            for reference in [(*tag).to_owned(), digest.to_string()] {
+                let path = format!("/v2/app/manifests/{reference}");
+                rules.push(On::on(method, &path).reply(Reply::content(&image.manifest)));
+            }
+            for blob in image.blobs() {
+                let path = format!("/v2/app/blobs/{}", blob.digest);
+                rules.push(On::on(method, &path).reply(Reply::content(blob).ranged()));
+            }
+        }
+        let nothing = sample::index(&[], serde_json::json!({}));
+        rules.push(On::on("GET", &format!("/v2/app/referrers/{digest}")).reply(Reply::content(&nothing)));
+        for ending in [".sig", ".att", ".sbom", ""] {
+            let path = format!("/v2/app/manifests/{}{ending}", digest.to_string().replace(':', "-"));
+            rules.push(On::on("HEAD", &path).reply(Reply::status(404)));
+        }
+    }
+    Script::start(rules).await
+}
+
+fn large(seed: u64, size: usize) -> Image {
+    Image::of("amd64", vec![Content::new(sample::LAYER_TAR, bytes(seed, size))])
+}
+
+fn at(text: &str) -> i64 {
+    text.parse::<Timestamp>().unwrap().as_second()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_rests_outside_its_windows_and_goes_on_where_it_was() {
+    static NOW: AtomicI64 = AtomicI64::new(0);
+    NOW.store(at("2026-01-01 21:00Z"), Ordering::SeqCst);
+    let (first, second) = (large(1, 1 << 20), large(2, 1000));
+    let script = hub(&[("v1", &first), ("v2", &second)]).await;
+    // Half of the blob comes before the window closes.
+    let held = Gate::new();
+    let layer = format!("blobs/{}", first.layers[0].digest);
+    script.first(
+        On::on("GET", &format!("/v2/app/{layer}"))
+            .times(1)
+            .reply(Reply::content(&first.layers[0]).ranged().held_after(512 << 10, &held)),
+    );
+    let site = Site::new(&script, |options| {
+        options.mirrors = vec![Rule { hours: hours(&["22:00-05:00"]), ..rule(&["v1", "v2"]) }];
+        options.clock = Clock(|| Timestamp::from_second(NOW.load(Ordering::SeqCst)).unwrap());
+    })
+    .await;
+    let report = site.mirror(Request::Run, None, Duration::from_millis(200)).await;
+    assert_eq!((report.done, report.rests_until.as_deref()), (false, Some("2026-01-01 22:00")));
+    assert_eq!(count(&script, "manifests/v1"), 0, "nothing is asked outside the window");
+    let plan = site.mirror(Request::Plan, None, PATIENCE).await;
+    assert!(plan.is_good() && plan.wanted == 2, "to look is allowed at any hour");
+
+    // The clock is looked at every few seconds.
+    NOW.store(at("2026-01-01 23:00Z"), Ordering::SeqCst);
+    let number = Some(report.run);
+    site.asked(&script, &layer, 1).await;
+    NOW.store(at("2026-01-02 05:00Z"), Ordering::SeqCst);
+    held.open();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let report = site.mirror(Request::Run, number, Duration::ZERO).await;
+    assert_eq!((report.done, report.rests_until.as_deref()), (false, Some("2026-01-02 22:00")));
+    assert_eq!(count(&script, &layer), 1, "the blob was broken off");
+
+    // Somebody says that it is to go on now.
+    let report = site.mirror(Request::RunNow, number, PATIENCE).await;
+    assert!(report.is_good() && report.tags.len() == 2, "{report:#?}");
+    let asked = script.asked();
+    let again = asked.iter().rfind(|asked| asked.target.ends_with(&layer)).unwrap();
+    let range = again.headers.first("range").unwrap_or_default().to_owned();
+    assert!(
+        range.starts_with("bytes=") && !range.starts_with("bytes=0-"),
+        "it goes on where it was: {range}"
+    );
+}
