@@ -117,15 +117,12 @@ fn mirrors(settings: &Settings) -> anyhow::Result<Vec<Rule>> {
 
 fn mirror(mirror: &settings::Mirror, zone: &TimeZone) -> anyhow::Result<Rule> {
     let (host, repository) = mirror.place().context("the source of a mirror has no host")?;
+    let tags = Selection {
+        patterns: mirror.tags.clone(),
+        range: mirror.semver.as_deref().map(str::parse).transpose()?,
+        newest: Some(count(mirror.newest)).filter(|newest| *newest > 0),
+    };
     Ok(Rule {
-        name: mirror.name.clone(),
-        host: host.to_owned(),
-        repository,
-        tags: Selection {
-            patterns: mirror.tags.clone(),
-            range: mirror.semver.as_deref().map(str::parse).transpose()?,
-            newest: Some(count(mirror.newest)).filter(|newest| *newest > 0),
-        },
         platforms: Filter::new(mirror.platforms.clone()),
         begin: match (&mirror.schedule, mirror.every.0) {
             (Some(schedule), _) => Begin::At(schedule.parse()?),
@@ -134,6 +131,7 @@ fn mirror(mirror: &settings::Mirror, zone: &TimeZone) -> anyhow::Result<Rule> {
         },
         hours: Hours { windows: Windows::new(mirror.windows.clone()), zone: zone.clone() },
         bandwidth: Some(mirror.bandwidth.0).filter(|rate| *rate > 0),
+        ..Rule::new(&mirror.name, host, repository, tags)
     })
 }
 

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use deltaport_client as client;
-use deltaport_oci::{RepositoryName, platform};
+use deltaport_oci::RepositoryName;
 use deltaport_registry::mirror::timetable::Windows;
-use deltaport_registry::mirror::{Begin, Clock, Hours, Report, Request, Rule, Selection, TimeZone};
+use deltaport_registry::mirror::{Clock, Hours, Report, Request, Rule, Selection, TimeZone};
 use deltaport_registry::{Options, Registry, Upstream};
 use deltaport_store::{Faults, Store};
 use deltaport_testkit::sample::{self, Content, Image, bytes};
@@ -66,19 +66,8 @@ fn repository(name: &str) -> RepositoryName {
 
 /// A rule for these tags of `app`.
 fn rule(tags: &[&str]) -> Rule {
-    Rule {
-        name: "all".to_owned(),
-        host: HOST.to_owned(),
-        repository: "app".parse().unwrap(),
-        tags: Selection {
-            patterns: tags.iter().map(|tag| tag.parse().unwrap()).collect(),
-            ..Selection::default()
-        },
-        platforms: platform::Filter::ALL,
-        begin: Begin::Never,
-        hours: Hours::default(),
-        bandwidth: None,
-    }
+    let patterns = tags.iter().map(|tag| tag.parse().unwrap()).collect();
+    Rule::new("all", HOST, "app".parse().unwrap(), Selection { patterns, ..Selection::default() })
 }
 
 fn hours(windows: &[&str]) -> Hours {

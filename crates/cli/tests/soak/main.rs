@@ -57,14 +57,8 @@ fn site_options(link: &Relay) -> Options {
     let mut upstream = Upstream::new(client::Upstream::new(&client::Options::new(HOST, url)).unwrap());
     upstream.policy.max_age = Duration::ZERO;
     upstream.policy.negative_age = Duration::ZERO;
-    let rule = mirror::Rule {
-        name: "soak".into(),
-        host: HOST.into(),
-        repository: actors::MIRRORED.parse().unwrap(),
-        tags: Selection { patterns: vec!["*".parse().unwrap()], ..Selection::default() },
-        platforms: deltaport_oci::platform::Filter::ALL,
-        every: None,
-    };
+    let tags = Selection { patterns: vec!["*".parse().unwrap()], ..Selection::default() };
+    let rule = mirror::Rule::new("soak", HOST, actors::MIRRORED.parse().unwrap(), tags);
     let mut options = Options { upstreams: vec![upstream], mirrors: vec![rule], ..Options::default() };
     options.space.cached = Some(CAP);
     options.collect.interval = Duration::from_secs(3600);

@@ -53,6 +53,22 @@ pub struct Rule {
     pub bandwidth: Option<u64>,
 }
 
+impl Rule {
+    /// A rule for these tags of a repository, with all that is wanted of its upstream, which runs when it is told to.
+    pub fn new(name: &str, host: &str, repository: RepositoryName, tags: Selection) -> Self {
+        Self {
+            name: name.to_owned(),
+            host: host.to_owned(),
+            repository,
+            tags,
+            platforms: platform::Filter::ALL,
+            begin: Begin::Never,
+            hours: Hours::default(),
+            bandwidth: None,
+        }
+    }
+}
+
 /// A rule as callers see it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Listed {
