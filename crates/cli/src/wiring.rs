@@ -16,6 +16,7 @@ use deltaport_store::{Faults, Store};
 use deltaport_trust::{Passwords, Rules};
 
 use crate::args::{Access, Place};
+use crate::policy;
 use crate::settings::{self, Overrides, Settings, Size, Validate};
 
 /// No file that settings name may have more bytes.
@@ -106,6 +107,9 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
     };
     let registry = Registry::new(options, store, rules(settings)?);
     registry.check_mirrors().map_err(|why| anyhow!(why))?;
+    let trust = policy::trust(&settings.trust)?;
+    policy::tell(trust.as_ref());
+    registry.set_trust(trust);
     Ok(registry)
 }
 
@@ -327,6 +331,7 @@ pub(crate) fn files_that_cannot_be_used(settings: &Settings) -> Vec<anyhow::Erro
     for path in [&settings.tls.certificate, &settings.tls.key].into_iter().flatten() {
         errors.extend(read(path).err());
     }
+    errors.extend(policy::trust(&settings.trust).err());
     errors.extend(settings.upstream.iter().filter_map(|upstream| client(upstream).err()));
     errors
 }

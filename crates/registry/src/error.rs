@@ -1,5 +1,6 @@
 //! Why the registry could not do something.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deltaport_oci::manifest::ManifestError;
@@ -9,6 +10,7 @@ use deltaport_store as store;
 use serde_json::{Value, json};
 
 use crate::fill::Failure;
+use crate::gate::Refusal;
 use crate::image::Absent;
 
 /// Why the registry could not do something. What [`Display`](std::fmt::Display) says may be shown to clients.
@@ -30,6 +32,9 @@ pub enum Error {
     /// The index has nothing for the platforms that were asked for.
     #[error(transparent)]
     NothingMatches(Box<NothingMatches>),
+    /// The policy does not accept it.
+    #[error("{0}")]
+    Refused(Arc<Refusal>),
     /// It is one image, and not an index of several.
     #[error("this is one image and not an index; it cannot be here in part")]
     NotAnIndex,
@@ -142,6 +147,8 @@ pub enum Kind {
     NotFound,
     /// Not allowed; for the nameless: not without logging in.
     Denied,
+    /// Not allowed to anybody: the policy refuses it.
+    Refused,
     /// The request is wrong, and would be wrong again.
     Invalid,
     /// The chunk does not continue the upload.
@@ -171,6 +178,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Denied => Kind::Denied,
+            Self::Refused(_) => Kind::Refused,
             Self::Absent(_)
             | Self::BlobUnknown(_)
             | Self::ManifestUnknown(_)
@@ -200,7 +208,7 @@ impl Error {
     /// The code of the specification that says it best.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Denied => ErrorCode::Denied,
+            Self::Denied | Self::Refused(_) => ErrorCode::Denied,
             Self::Absent(absent) if absent.blob => ErrorCode::BlobUnknown,
             Self::Absent(_) => ErrorCode::ManifestUnknown,
             Self::BlobUnknown(_) => ErrorCode::BlobUnknown,
@@ -228,6 +236,7 @@ impl Error {
     pub fn detail(&self) -> Option<Value> {
         match self {
             Self::Absent(absent) => Some(absent.detail()),
+            Self::Refused(refusal) => Some(refusal.detail()),
             Self::BlobUnknown(digest) => Some(json!({ "digest": digest })),
             Self::ManifestUnknown(reference) => Some(json!({ "reference": reference.to_string() })),
             Self::NameUnknown(name) => Some(json!({ "name": name })),

@@ -13,6 +13,7 @@ mod error;
 mod files;
 mod fill;
 mod flight;
+mod gate;
 pub mod image;
 mod lists;
 mod memory;
@@ -34,6 +35,7 @@ use deltaport_store::Store;
 use deltaport_trust::Rules;
 
 use fill::Fills;
+use gate::Gate;
 use mirror::Mirrors;
 use space::Room;
 use upstream::Upstreams;
@@ -41,6 +43,7 @@ use vend::Jobs;
 
 pub use deltaport_store::{Manifest, Page};
 pub use error::{Error, Kind, Result};
+pub use gate::{Refusal, Trust, Verdict};
 pub use metrics::Metrics;
 pub use options::{Collect, Delta, Fill, Limits, Options, Space, Validate};
 pub use pull::Pulled;
@@ -62,6 +65,7 @@ struct Inner {
     deltas: Jobs,
     room: Room,
     mirrors: Mirrors,
+    gate: Gate,
 }
 
 impl Registry {
@@ -73,6 +77,7 @@ impl Registry {
             deltas: Jobs::new(&options.delta),
             room: Room::default(),
             mirrors: Mirrors::new(&options.mirrors),
+            gate: Gate::default(),
             options,
             store,
             rules: ArcSwap::from_pointee(rules),

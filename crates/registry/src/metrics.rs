@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry as Prometheus;
 /// What the registry counts, since it was made.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
+    pub(crate) accepted: Counter,
     pub(crate) cached_bytes: Gauge,
     pub(crate) collected_blobs: Counter,
     pub(crate) collected_bytes: Counter,
@@ -16,6 +17,7 @@ pub struct Metrics {
     pub(crate) collected_uploads: Counter,
     pub(crate) collector_failures: Counter,
     pub(crate) collector_runs: Counter,
+    pub(crate) denied: Counter,
     pub(crate) deltas_failed: Counter,
     pub(crate) deltas_made: Counter,
     pub(crate) deltas_not_worth_it: Counter,
@@ -24,6 +26,7 @@ pub struct Metrics {
     pub(crate) evicted_images: Counter,
     pub(crate) manifests_pushed: Counter,
     pub(crate) mounts: Counter,
+    pub(crate) quarantined: Gauge,
     pub(crate) upload_bytes: Counter,
     pub(crate) uploads_begun: Counter,
     pub(crate) uploads_finished: Counter,
@@ -36,6 +39,7 @@ pub struct Metrics {
     dedupe_saved_bytes: Family<Host, Counter>,
     negative: Family<Host, Counter>,
     received_bytes: Family<Host, Counter>,
+    refused: Family<Refused, Counter>,
     resumes: Family<Host, Counter>,
     served_bytes: Family<Host, Counter>,
     stale: Family<Host, Counter>,
@@ -51,6 +55,12 @@ struct Host {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
     upstream: String,
+    reason: String,
+}
+
+/// Why.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
     reason: String,
 }
 
@@ -85,6 +95,8 @@ impl Metrics {
             ("upload_bytes", "Bytes of blobs received and durable", &self.upload_bytes),
             ("uploads_begun", "Uploads begun", &self.uploads_begun),
             ("uploads_finished", "Uploads that became blobs", &self.uploads_finished),
+            ("verdicts_accepted", "Verdicts of the policy that accept a manifest", &self.accepted),
+            ("verdicts_denied", "Requests for what the policy does not accept", &self.denied),
         ] {
             prometheus.register(name, help, counter.clone());
         }
@@ -121,8 +133,17 @@ impl Metrics {
         }
         let help = "Bytes that are here only because they came from upstreams, as of the last look";
         prometheus.register("cached_bytes", help, self.cached_bytes.clone());
+        let help = "Verdicts of the policy that refuse a manifest, by reason";
+        prometheus.register("verdicts_refused", help, self.refused.clone());
+        let help = "Manifests that are here and that the policy refuses, as of the last look";
+        prometheus.register("quarantined_manifests", help, self.quarantined.clone());
         let help = "Layers that were fetched whole although a delta was asked for";
         prometheus.register("upstream_delta_fallbacks", help, self.delta_fallbacks.clone());
+    }
+
+    /// The policy refuses a manifest for this reason.
+    pub(crate) fn refused(&self, reason: &str) {
+        self.refused.get_or_create(&Refused { reason: reason.to_owned() }).inc();
     }
 
     /// Bytes came from an upstream.

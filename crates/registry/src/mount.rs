@@ -21,16 +21,27 @@ impl Registry {
         self.check_own(repository)?;
         let names = self.store().names();
         let found = match from {
-            Some(from) => self.may(caller, Action::Pull, from) && names.blob(from, digest).await?.is_some(),
-            None => {
-                let holders = names.repositories_with(digest, MOUNT_CANDIDATES).await?;
-                holders.iter().any(|holder| self.may(caller, Action::Pull, holder))
+            Some(from) => {
+                self.may(caller, Action::Pull, from)
+                    && names.blob(from, digest).await?.is_some()
+                    && self.admit_blob(from, digest).await.is_ok()
             }
+            None => self.is_held(caller, digest).await?,
         };
         let mounted = found && names.link_blob(repository, digest).await?;
         if mounted {
             self.metrics().mounts.inc();
         }
         Ok(mounted)
+    }
+
+    /// Whether a repository from which `caller` may pull holds a blob that is served there.
+    async fn is_held(&self, caller: &Caller, digest: &Digest) -> Result<bool> {
+        for holder in self.store().names().repositories_with(digest, MOUNT_CANDIDATES).await? {
+            if self.may(caller, Action::Pull, &holder) && self.admit_blob(&holder, digest).await.is_ok() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

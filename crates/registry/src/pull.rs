@@ -13,6 +13,7 @@ use bytes::Bytes;
 use deltaport_oci::wire::ByteRange;
 use deltaport_oci::{Digest, Reference, RepositoryName};
 use deltaport_store as store;
+use deltaport_trust::Caller;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -24,8 +25,30 @@ impl Registry {
     /// The manifest that `reference` means in `repository`.
     ///
     /// Fails with [`Error::ManifestUnknown`] when it is neither here nor upstream, with [`Error::Absent`] when besides an
-    /// index here names it, and with [`Error::OverQuota`] when it is not here and the upstream wants to be left alone.
+    /// index here names it, with [`Error::OverQuota`] when it is not here and the upstream wants to be left alone, and with
+    /// [`Error::Refused`] when the policy does not accept it.
     pub async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Pulled> {
+        let found = self.find_manifest(repository, reference).await?;
+        self.admit(repository, reference, &found).await?;
+        self.note_use(repository, &found.digest);
+        Ok(found)
+    }
+
+    /// The same for `caller`, who sees also what waits for its signature where he may push: to sign it, and no more, since
+    /// its blobs are given to nobody.
+    pub async fn manifest_for(
+        &self,
+        caller: &Caller,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Pulled> {
+        match self.may_sign(caller, repository) {
+            true => self.find_manifest(repository, reference).await,
+            false => self.manifest(repository, reference).await,
+        }
+    }
+
+    async fn find_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Pulled> {
         let stored = self.store().names().manifest(repository, reference).await?;
         let found = match (stored, reference) {
             (Some(manifest), Reference::Digest(_)) => {
@@ -35,17 +58,19 @@ impl Registry {
             (None, Reference::Digest(digest)) => return self.absent_manifest(repository, digest).await,
             (stored, _) => self.fill_manifest(repository, reference, stored).await?,
         };
-        let found = found.ok_or_else(|| Error::ManifestUnknown(reference.clone()))?;
-        self.note_use(repository, &found.digest);
-        Ok(found)
+        found.ok_or_else(|| Error::ManifestUnknown(reference.clone()))
     }
 
     /// The bytes of a blob of `repository`.
     ///
-    /// Fails with [`Error::BlobUnknown`] when it is neither here nor upstream, and with [`Error::Absent`] when besides it
-    /// belongs to an image of an index here.
+    /// Fails with [`Error::BlobUnknown`] when it is neither here nor upstream, with [`Error::Absent`] when besides it
+    /// belongs to an image of an index here, and with [`Error::Refused`] when the policy accepts nothing that refers to it.
     pub async fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Body> {
-        if let Some(size) = self.store().names().blob(repository, digest).await? {
+        let held = self.store().names().blob(repository, digest).await?;
+        if held.is_some() || self.0.upstreams.mirrored(repository).is_some() {
+            self.admit_blob(repository, digest).await?;
+        }
+        if let Some(size) = held {
             // The repository holds it, so its bytes are here; were they lost, an upstream may have them still.
             match self.store().blobs().open(digest).await? {
                 Some(blob) => {
@@ -69,6 +94,27 @@ impl Registry {
 
     /// The size of a blob of `repository` in bytes, as [`Registry::blob`] would serve it.
     pub async fn blob_size(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64> {
+        let held = self.store().names().blob(repository, digest).await?;
+        if held.is_some() || self.0.upstreams.mirrored(repository).is_some() {
+            self.admit_blob(repository, digest).await?;
+        }
+        self.find_size(repository, digest).await
+    }
+
+    /// The same for `caller`, who is told also of what waits for a signature where he may push: it need not be sent again.
+    pub async fn blob_size_for(
+        &self,
+        caller: &Caller,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<u64> {
+        match self.may_sign(caller, repository) {
+            true => self.find_size(repository, digest).await,
+            false => self.blob_size(repository, digest).await,
+        }
+    }
+
+    async fn find_size(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64> {
         if let Some(size) = self.store().names().blob(repository, digest).await? {
             return Ok(size);
         }

@@ -66,6 +66,7 @@ impl Registry {
         let subject = view.subject.as_ref().map(|subject| subject.digest);
         let stored = store::NewManifest { digest, bytes, view, tags: tags.clone(), required };
         self.store().names().put_manifest(repository, stored).await?;
+        self.judge_push(repository, &digest, &tags, subject.as_ref()).await;
         self.prepare_moved(repository, tags, digest);
         self.metrics().manifests_pushed.inc();
         Ok(PutManifest { digest, subject })

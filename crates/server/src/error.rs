@@ -167,7 +167,7 @@ impl From<Unidentified> for Failure {
 fn status(kind: Kind) -> StatusCode {
     match kind {
         Kind::NotFound => StatusCode::NOT_FOUND,
-        Kind::Denied => StatusCode::FORBIDDEN,
+        Kind::Denied | Kind::Refused => StatusCode::FORBIDDEN,
         Kind::Invalid => StatusCode::BAD_REQUEST,
         Kind::OutOfOrder => StatusCode::RANGE_NOT_SATISFIABLE,
         Kind::Conflict => StatusCode::CONFLICT,
@@ -196,11 +196,12 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use deltaport_oci::Digest;
-    use deltaport_registry::Error;
     use deltaport_registry::image::{Absent, Reason};
+    use deltaport_registry::{Error, Refusal};
 
     use super::*;
 
@@ -230,7 +231,16 @@ mod tests {
         let none = &[];
         let absent =
             |blob| Error::Absent(Box::new(Absent { digest, blob, platform: None, reason: Reason::ByPolicy }));
-        let failures: [Row; 27] = [
+        let refused = Error::Refused(Arc::new(Refusal {
+            name: "a.example/b:1".to_owned(),
+            digest,
+            blob: false,
+            pushed: true,
+            scope: "default".to_owned(),
+            code: "unsigned".to_owned(),
+            why: "there is none".to_owned(),
+        }));
+        let failures: [Row; 28] = [
             (Error::Denied.into(), 403, ErrorCode::Denied, none),
             (Failure::LogIn, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),
             (Failure::NotKnown, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),
@@ -239,6 +249,7 @@ mod tests {
             (Failure::Range { size: 7 }, 416, ErrorCode::SizeInvalid, &[("content-range", "bytes */7")]),
             (Failure::Query(""), 400, ErrorCode::Unsupported, none),
             (Failure::Interrupted, 400, ErrorCode::BlobUploadInvalid, none),
+            (refused.into(), 403, ErrorCode::Denied, none),
             (Error::BlobUnknown(digest).into(), 404, ErrorCode::BlobUnknown, none),
             (absent(false).into(), 404, ErrorCode::ManifestUnknown, none),
             (absent(true).into(), 404, ErrorCode::BlobUnknown, none),

@@ -8,11 +8,13 @@
 //! - [`http`]: requests and responses over a socket, byte by byte where a test needs it; plain or TLS.
 //! - [`process`]: the real binary, started on a free port, killed, started again.
 //! - [`upstream`]: a registry that follows a script, faults included.
+//! - [`signer`]: a key, and signatures of images as podman makes them.
 //! - [`tls`]: a certificate authority and a certificate for loopback.
 
 pub mod clients;
 pub mod http;
 pub mod process;
 pub mod sample;
+pub mod signer;
 pub mod tls;
 pub mod upstream;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::Serve;
 use crate::output::Output;
 use crate::settings::{Overrides, Problems, Settings};
-use crate::{logging, wiring};
+use crate::{logging, policy, wiring};
 
 /// How many files and connections the process asks the system for, at most.
 const OPEN_FILES: u64 = 65_536;
@@ -60,11 +60,18 @@ async fn serve(args: &Serve, settings: &Settings, output: &mut Output) -> anyhow
         let (registry, stop) = (registry.clone(), stop.clone());
         async move { registry.mirror_by_schedule(stop).await }
     });
+    let review = tokio::spawn({
+        let (registry, stop) = (registry.clone(), stop.clone());
+        async move { registry.review(stop).await }
+    });
+    let policy = tokio::spawn(policy::watch(settings.trust.clone(), registry.clone(), stop.clone()));
     registry.resume();
     reload_on_hangup(args.clone(), settings, registry)?;
     let drained = server.run(stop).await;
     collector.await.context("the collector failed")?;
     mirrors.await.context("the schedule of the mirrors failed")?;
+    review.await.context("judging what is here failed")?;
+    policy.await.context("reading the policy again failed")?;
     store.close().await.context("cannot close the store")?;
     tracing::info!(drained, "stopped");
     Ok(ExitCode::SUCCESS)

@@ -50,6 +50,8 @@ pub struct Settings {
     pub tls: Tls,
     /// Who may do what.
     pub access: Access,
+    /// Which images are served.
+    pub trust: Trust,
     /// What is too much.
     pub limits: Limits,
     /// What is kept in memory.
@@ -86,6 +88,7 @@ impl Settings {
             repository: Vec::new(),
             tls: Tls::default(),
             access: Access::default(),
+            trust: Trust::default(),
             limits: Limits::default(),
             cache: Cache::default(),
             collect: Collect::default(),
@@ -173,6 +176,31 @@ pub struct Rule {
     pub anonymous: bool,
     /// To callers on this machine.
     pub local: bool,
+}
+
+/// `[trust]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Trust {
+    /// The policy; without one, signatures are not looked at.
+    pub policy: Option<PathBuf>,
+    /// Whether signatures count that name no image.
+    pub accept_nameless: bool,
+    /// What this registry is called in what is pushed to it.
+    pub name: String,
+    /// Whether that is judged, too.
+    pub pushes: Pushes,
+}
+
+/// Whether what is pushed is judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pushes {
+    /// It is.
+    #[default]
+    Judge,
+    /// It is served as it is.
+    Accept,
 }
 
 /// `[limits]`

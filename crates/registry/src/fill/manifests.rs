@@ -149,7 +149,7 @@ impl Registry {
         Ok(manifest)
     }
 
-    /// Stores a manifest, whether what it refers to is here or not, and points a tag at it.
+    /// Stores a manifest, whether what it refers to is here or not, and points a tag at it; unless the policy refuses it.
     async fn keep_manifest(
         &self,
         wanted: &Wanted,
@@ -167,6 +167,8 @@ impl Registry {
             // Its clients get the index, and not found for everything in it.
             tracing::warn!(repository = %wanted.repository, reference = %wanted.reference, %nothing, "nothing of an index is wanted of its upstream");
         }
+        let (source, repository) = (&wanted.source, &wanted.repository);
+        let judged = self.admit_arrival(source, repository, manifest, tag).await?;
         let new = store::NewManifest {
             digest: manifest.digest,
             bytes: manifest.bytes.clone(),
@@ -174,6 +176,10 @@ impl Registry {
             tags: tag.into_iter().cloned().collect(),
             required: Vec::new(),
         };
-        Ok(self.store().names().put_fetched(&wanted.repository, new).await?)
+        self.store().names().put_fetched(repository, new).await?;
+        match judged {
+            Some(judged) => self.keep_arrival(source, repository, &manifest.digest, tag, &judged).await,
+            None => Ok(()),
+        }
     }
 }

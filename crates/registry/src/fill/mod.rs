@@ -36,6 +36,7 @@ use deltaport_store as store;
 use tokio::sync::{Semaphore, watch};
 
 use crate::flight::SingleFlight;
+use crate::gate::Refusal;
 use crate::memory::Memory;
 use crate::upstream::{Ask, Sated, Source};
 use crate::{Error, Options};
@@ -152,6 +153,9 @@ pub(crate) enum Failure {
     /// One more request would be one too many, it says.
     #[error("upstream {0}: nothing is left of what we may ask for")]
     Exhausted(Box<str>),
+    /// The policy does not accept it.
+    #[error("{0}")]
+    Refused(Arc<Refusal>),
     /// Whoever asked is gone and left no word.
     #[error("a look at an upstream stopped without saying why")]
     Lost,
@@ -245,6 +249,7 @@ impl From<Failure> for Error {
                 store::Error::Mismatch { .. } => None,
                 _ => return Self::internal(failure),
             },
+            Failure::Refused(refusal) => return Self::Refused(Arc::clone(refusal)),
             Failure::Lost => return Self::internal(failure),
             Failure::Manifest { .. }
             | Failure::Slow(_)

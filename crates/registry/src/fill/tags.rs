@@ -15,7 +15,7 @@ use super::manifests::Wanted;
 use crate::memory::Memory;
 use crate::pull::Pulled;
 use crate::upstream::{Lifetime, Remote, Stale};
-use crate::{Manifest, Registry, Result};
+use crate::{Error, Manifest, Registry, Result};
 
 /// How many tags are known to have been confirmed. One takes about 200 bytes.
 const MAX_CONFIRMED: usize = 16_384;
@@ -176,6 +176,8 @@ impl Registry {
                 }
                 return Ok(Some(Pulled::fresh(found)));
             }
+            // What there was before is no answer to what the tag means now.
+            Err(Failure::Refused(refusal)) => return Err(Error::Refused(refusal)),
             Err(failure) => failure,
         };
         let believed = failure.absence() == Some(Absence::NotFound);

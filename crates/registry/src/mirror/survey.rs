@@ -114,6 +114,8 @@ impl Registry {
         let root = self.get(job, &Reference::Digest(digest)).await.map_err(words)?;
         let root =
             root.ok_or_else(|| format!("the tag leads to {digest}, which the upstream does not have"))?;
+        // Before anything that belongs to it.
+        self.admit_arrival(&job.source, &job.repository, &root, Some(tag)).await.map_err(words)?;
         let walked = self.walk(job, root, &job.filter).await?;
         let subjects = walked.nodes.iter().enumerate().filter(|(at, node)| {
             *at == 0 || matches!(node.role, platform::Role::Image | platform::Role::Index)

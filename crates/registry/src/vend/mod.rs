@@ -12,7 +12,7 @@ use deltaport_oci::delta_artifact::LayerDelta as Made;
 use deltaport_oci::{Digest, RepositoryName};
 use deltaport_store::LayerDelta;
 
-use crate::{Registry, Result};
+use crate::{Error, Registry, Result};
 
 pub(crate) use jobs::Jobs;
 
@@ -100,14 +100,18 @@ impl Registry {
         Ok(size.map_or(DeltaAnswer::None, |size| DeltaAnswer::Ready { delta, size }))
     }
 
-    /// The size in bytes of a layer that a manifest of `repository` refers to and that is here.
+    /// The size in bytes of a layer that a manifest of `repository` refers to, and that is here and may be served.
     async fn layer(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
         let names = self.store().names();
         let referenced = names.referenced(repository, digest).await?;
         if !referenced.is_some_and(|referenced| referenced.layer) {
             return Ok(None);
         }
-        Ok(names.blob(repository, digest).await?)
+        match self.admit_blob(repository, digest).await {
+            Ok(()) => Ok(names.blob(repository, digest).await?),
+            Err(Error::Refused(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether layers of these sizes, in bytes, may have a delta worth making.

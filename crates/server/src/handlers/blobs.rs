@@ -50,7 +50,7 @@ pub(crate) async fn head(
     name: &RepositoryName,
     digest: &Digest,
 ) -> Result<Answer, Failure> {
-    let size = asked.registry().blob_size(name, digest).await?;
+    let size = asked.registry().blob_size_for(asked.caller, name, digest).await?;
     let etag = conditional::etag(digest);
     if conditional::is_known(&asked.request.headers, &etag) {
         return Ok(Answer::new(StatusCode::NOT_MODIFIED).digest(digest).etag(etag));

@@ -22,7 +22,7 @@ pub(crate) async fn get(
     name: &RepositoryName,
     reference: &Reference,
 ) -> Result<Answer, Failure> {
-    let pulled = asked.registry().manifest(name, reference).await?;
+    let pulled = asked.registry().manifest_for(asked.caller, name, reference).await?;
     let etag = conditional::etag(&pulled.digest);
     let known = conditional::is_known(&asked.request.headers, &etag);
     let status = if known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };

@@ -15,6 +15,7 @@ mod repository;
 mod space;
 mod tls;
 mod top;
+mod trust;
 mod upstream;
 
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub(super) const SETTINGS: &[&[Key<Settings>]] = &[
     repository::KEYS,
     tls::KEYS,
     access::KEYS,
+    trust::KEYS,
     limits::KEYS,
     cache::KEYS,
     collect::KEYS,
