@@ -8,6 +8,7 @@ use anyhow::{Context as _, anyhow};
 use deltaport_client::{ClientCertificate, CredentialSource, Credentials, Upstream};
 use deltaport_oci::platform::Filter;
 use deltaport_registry::Registry;
+use deltaport_registry::mirror::select::NewestBy;
 use deltaport_registry::mirror::timetable::Windows;
 use deltaport_registry::mirror::{Begin, Clock, Hours, Rule, Selection, TimeZone, zone};
 use deltaport_registry::upstream::{Lifetime, Stale, TagPolicy, TagRule};
@@ -123,8 +124,13 @@ fn mirror(mirror: &settings::Mirror, zone: &TimeZone) -> anyhow::Result<Rule> {
     let (host, repository) = mirror.place().context("the source of a mirror has no host")?;
     let tags = Selection {
         patterns: mirror.tags.clone(),
+        except: mirror.except.clone(),
         range: mirror.semver.as_deref().map(str::parse).transpose()?,
         newest: Some(count(mirror.newest)).filter(|newest| *newest > 0),
+        newest_by: match mirror.newest_by {
+            settings::NewestBy::Version => NewestBy::Version,
+            settings::NewestBy::Created => NewestBy::Created,
+        },
     };
     Ok(Rule {
         platforms: Filter::new(mirror.platforms.clone()),

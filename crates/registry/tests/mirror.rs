@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use deltaport_client as client;
 use deltaport_oci::RepositoryName;
+use deltaport_registry::mirror::select::NewestBy;
 use deltaport_registry::mirror::timetable::Windows;
-use deltaport_registry::mirror::{Clock, Hours, Report, Request, Rule, Selection, TimeZone};
+use deltaport_registry::mirror::{Clock, Hours, Outcome, Report, Request, Rule, Selection, TimeZone};
 use deltaport_registry::{Options, Registry, Upstream};
 use deltaport_store::{Faults, Store};
 use deltaport_testkit::sample::{self, Content, Image, bytes};
@@ -158,4 +159,73 @@ async fn a_run_rests_outside_its_windows_and_goes_on_where_it_was() {
         range.starts_with("bytes=") && !range.starts_with("bytes=0-"),
         "it goes on where it was: {range}"
     );
+}
+
+/// An image that says when it was made: in its configuration, or in an annotation.
+fn made(at: &str, annotated: bool) -> Image {
+    let date = serde_json::json!(at);
+    let (config, fields) = match annotated {
+        true => (serde_json::json!({ "id": at }), serde_json::json!({ "annotations": { CREATED: date } })),
+        false => (serde_json::json!({ "created": date }), serde_json::json!({})),
+    };
+    let config = Content::new(sample::CONFIG, config.to_string());
+    let layers = vec![sample::layer(5, 500)];
+    Image { manifest: sample::manifest(&config, &layers, fields), config, layers }
+}
+
+const CREATED: &str = "org.opencontainers.image.created";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_newest_by_date_cost_the_list_and_a_head_for_each_when_nothing_has_changed() {
+    let images: Vec<(String, Image)> = (0..12)
+        .map(|n| {
+            (
+                format!("build-{:02}", (n * 7) % 12),
+                made(&format!("2026-01-{:02}T00:00:00Z", n + 1), n % 2 == 0),
+            )
+        })
+        .collect();
+    let named: Vec<(&str, &Image)> = images.iter().map(|(tag, image)| (tag.as_str(), image)).collect();
+    let script = hub(&named).await;
+    let tags: Vec<&str> = named.iter().map(|(tag, _)| *tag).collect();
+    let list = serde_json::json!({ "name": "app", "tags": tags }).to_string();
+    script.first(On::on("GET", "/v2/app/tags/list?n=1000").reply(Reply::status(200).body(list)));
+    let newest = |count| {
+        let mut rule = rule(&["regex:build-[0-9]+"]);
+        rule.tags.except = vec![tags[11].parse().unwrap()];
+        (rule.tags.newest, rule.tags.newest_by) = (Some(count), NewestBy::Created);
+        rule
+    };
+    let site = Site::new(&script, |options| options.mirrors = vec![newest(3)]).await;
+    let report = site.mirror(Request::Run, None, PATIENCE).await;
+    assert!(report.is_good(), "{report:#?}");
+    let mut expected = vec![tags[8], tags[9], tags[10]];
+    expected.sort_unstable();
+    assert_eq!(report.tags.iter().map(|tag| tag.tag.as_str()).collect::<Vec<_>>(), expected);
+    let before = script.asked().len();
+    let report = site.mirror(Request::Run, None, PATIENCE).await;
+    assert!(report.tags.iter().all(|tag| tag.outcome == Outcome::Unchanged));
+    let asked = script.asked().split_off(before);
+    let heads = asked.iter().filter(|asked| asked.method == "HEAD").count();
+    assert_eq!((heads, asked.len()), (11, 12), "the list, and a HEAD for each: {:#?}", script.lines());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_tags_by_pattern_that_have_not_moved_cost_the_list_and_one_head_each() {
+    let images: Vec<Image> = (0..4).map(|n| large(n, 1000)).collect();
+    let tags: Vec<String> = (0..200).map(|n| format!("v1.{n}")).collect();
+    let named: Vec<(&str, &Image)> = tags.iter().map(String::as_str).zip(images.iter().cycle()).collect();
+    let script = hub(&named).await;
+    let list = serde_json::json!({ "name": "app", "tags": tags }).to_string();
+    script.first(On::on("GET", "/v2/app/tags/list?n=1000").reply(Reply::status(200).body(list)));
+    let site = Site::new(&script, |options| options.mirrors = vec![rule(&["v*"])]).await;
+    let report = site.mirror(Request::Run, None, PATIENCE).await;
+    assert!(report.is_good() && report.wanted == 200, "{report:#?}");
+    let before = script.asked().len();
+    let report = site.mirror(Request::Run, None, PATIENCE).await;
+    assert!(report.tags.iter().all(|tag| tag.outcome == Outcome::Unchanged));
+    let asked = script.asked().split_off(before);
+    let gets: Vec<String> =
+        asked.iter().filter(|asked| asked.method == "GET").map(|asked| asked.line()).collect();
+    assert_eq!((asked.len(), gets), (201, vec!["GET /v2/app/tags/list?n=1000".to_owned()]));
 }

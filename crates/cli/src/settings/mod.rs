@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use deltaport_oci::{RepositoryName, platform};
+use deltaport_registry::mirror::select;
 use deltaport_registry::mirror::timetable::Window;
 use deltaport_registry::space::Pin;
 use deltaport_registry::upstream::TagPattern;
@@ -389,11 +390,16 @@ pub struct Mirror {
     pub source: String,
     /// Which tags.
     #[serde(serialize_with = "as_texts")]
-    pub tags: Vec<TagPattern>,
+    pub tags: Vec<select::Pattern>,
+    /// Which of them not.
+    #[serde(serialize_with = "as_texts")]
+    pub except: Vec<select::Pattern>,
     /// Which versions of them.
     pub semver: Option<String>,
     /// How many of them; 0 is all.
     pub newest: u64,
+    /// Which are the newest.
+    pub newest_by: NewestBy,
     /// For which platforms; none given are those of the upstream.
     #[serde(serialize_with = "as_texts")]
     pub platforms: Vec<platform::Pattern>,
@@ -406,6 +412,17 @@ pub struct Mirror {
     pub windows: Vec<Window>,
     /// The most bytes a second; none is no cap.
     pub bandwidth: Size,
+}
+
+/// What makes a tag newer than another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NewestBy {
+    /// A higher version.
+    #[default]
+    Version,
+    /// A later date.
+    Created,
 }
 
 /// How long a stored tag is served while its upstream does not answer.

@@ -423,6 +423,8 @@ fn mirrors_need_an_upstream_a_name_of_their_own_and_tags() {
         (format!("{}{}", rule("tags = [\"a\"]"), rule("tags = [\"b\"]")), "two of [[mirror]]"),
         (format!("{hub}{}", rule("tags = [\"a\"]")), "no [[upstream]] with that `host`"),
         (rule("tags = [\"a\"]\nsemver = \"latest\""), "a range is made of versions"),
+        (rule("tags = [\"regex:v[0-9\"]"), "it is no regular expression: unclosed character class"),
+        (rule("tags = [\"a\"]\nexcept = [\"v?\"]"), "a pattern is made of"),
         (rule("tags = [\"a\"]\nschedule = \"0 25 * * *\""), "\"25\" is no hour"),
         (rule("tags = [\"a\"]\nschedule = \"@daily\"\nevery = \"6h\""), "has `every` and `schedule`"),
         (rule("tags = [\"a\"]\nwindows = [\"night\"]"), "a window is written as"),

@@ -5,6 +5,7 @@
 //! transfer per blob, resumed where it was. What does not belong to the image under its platforms is not fetched; what
 //! says something about it (signatures, attestations, other referrers) always is, and first.
 
+mod created;
 mod hours;
 mod plan;
 mod run;

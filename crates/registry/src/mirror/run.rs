@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use deltaport_oci::{Digest, Platform, Reference, RepositoryName, Tag};
 use deltaport_store as store;
 use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -26,8 +27,13 @@ const BLOBS: usize = 32;
 const MAX_SETTLED: usize = 65_536;
 /// How long that is believed while the tag does not move: signatures may be added to an image that is as it was.
 const SETTLED: Duration = Duration::from_secs(24 * 60 * 60);
+/// Of how many images it is known when they were made. One takes about 120 bytes.
+const MAX_CREATED: usize = 65_536;
 /// How many tags one run looks at.
 const MAX_TAGS: usize = 10_000;
+
+/// Tags, with what they lead to where that has been looked at.
+type Wanted = BTreeMap<Tag, Option<Digest>>;
 
 /// The runs there are.
 #[derive(Debug)]
@@ -37,6 +43,8 @@ pub(crate) struct Mirrors {
     next: AtomicU64,
     /// By rule and local repository, images that are here with everything about them.
     settled: Memory<(String, RepositoryName, Digest), ()>,
+    /// When images were made, if they say so.
+    pub(super) created: Memory<Digest, Option<Timestamp>>,
     /// What the transfers of each rule that has a cap share.
     caps: BTreeMap<String, Link>,
 }
@@ -57,6 +65,7 @@ impl Mirrors {
             runs: Mutex::default(),
             next: AtomicU64::new(1),
             settled: Memory::new(MAX_SETTLED),
+            created: Memory::new(MAX_CREATED),
             caps: caps.collect(),
         }
     }
@@ -253,9 +262,9 @@ impl Registry {
         };
         report.send_modify(|report| report.wanted = tags.len());
         let mut planner = Planner::default();
-        for tag in &tags {
+        for (tag, digest) in &tags {
             in_its_hours().await;
-            let done = Box::pin(self.go_for(job, tag, listed.as_ref(), &mut planner, plan)).await;
+            let done = Box::pin(self.go_for(job, (tag, *digest), listed.as_ref(), &mut planner, plan)).await;
             if let Some(why) = &done.why {
                 tracing::warn!(rule = job.rule.name, repository = %job.repository, %tag, why, "a tag could not be mirrored");
             }
@@ -266,8 +275,9 @@ impl Registry {
         }
     }
 
-    /// The tags of the upstream, if they had to be asked for, and those that are wanted.
-    async fn wanted(&self, job: &Job) -> Result<(Option<BTreeSet<Tag>>, BTreeSet<Tag>), String> {
+    /// The tags of the upstream, if they had to be asked for, and those that are wanted, with what they lead to where that
+    /// had to be looked at.
+    async fn wanted(&self, job: &Job) -> Result<(Option<BTreeSet<Tag>>, Wanted), String> {
         let (listed, wanted) = match job.rule.tags.named() {
             Some(named) => (None, named),
             None => {
@@ -279,7 +289,8 @@ impl Registry {
         match wanted.len() {
             0 => Err("no tag of the upstream is wanted by the rule".to_owned()),
             many if many > MAX_TAGS => Err(format!("{many} tags are wanted; a rule may want {MAX_TAGS}")),
-            _ => Ok((listed, wanted)),
+            _ if job.rule.tags.needs_dates() => Ok((listed, Box::pin(self.newest(job, wanted)).await?)),
+            _ => Ok((listed, wanted.into_iter().map(|tag| (tag, None)).collect())),
         }
     }
 
@@ -287,13 +298,17 @@ impl Registry {
     async fn go_for(
         &self,
         job: &Job,
-        tag: &Tag,
+        (tag, digest): (&Tag, Option<Digest>),
         listed: Option<&BTreeSet<Tag>>,
         planner: &mut Planner,
         plan: bool,
     ) -> TagReport {
         let reference = Reference::Tag(tag.clone());
-        let digest = match self.head(job, &reference).await {
+        let looked = match digest {
+            Some(digest) => Ok(Some(digest)),
+            None => self.head(job, &reference).await,
+        };
+        let digest = match looked {
             Ok(Some(digest)) => digest,
             Ok(None) => return TagReport::failed(tag, "the upstream does not have this tag".to_owned()),
             Err(failure) => return TagReport::failed(tag, words(failure)),

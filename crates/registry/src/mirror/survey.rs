@@ -23,7 +23,7 @@ use crate::{Manifest, Registry};
 /// How long one question may take. Nobody waits at a connection for it, and links are slow.
 const LONGEST_QUESTION: Duration = Duration::from_secs(120);
 /// How many questions about one tag are asked at the same time.
-const QUESTIONS: usize = 8;
+pub(super) const QUESTIONS: usize = 8;
 /// How many bytes of manifests are held for one tag.
 const MAX_HELD: usize = 64 << 20;
 
@@ -70,7 +70,11 @@ impl Registry {
     }
 
     /// A manifest, from here or from the upstream; `None` when neither has it.
-    async fn get(&self, job: &Job, reference: &Reference) -> Result<Option<Arc<Manifest>>, Failure> {
+    pub(super) async fn get(
+        &self,
+        job: &Job,
+        reference: &Reference,
+    ) -> Result<Option<Arc<Manifest>>, Failure> {
         if matches!(reference, Reference::Digest(_))
             && let Some(stored) = self.store().names().manifest(&job.repository, reference).await?
         {

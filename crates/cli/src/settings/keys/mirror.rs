@@ -8,7 +8,7 @@ use deltaport_registry::mirror::timetable::Cron;
 use super::{DAY, GIB, seconds};
 use crate::settings::key::{Default, Key, Slot};
 use crate::settings::read::read_mirrors;
-use crate::settings::{Mirror, Settings, Size};
+use crate::settings::{Mirror, NewestBy, Settings, Size};
 
 /// The list of rules.
 pub(super) const KEYS: &[Key<Settings>] = &[Key {
@@ -50,7 +50,17 @@ pub(in crate::settings) const MIRROR: &[Key<Mirror>] = &[
             Ok(())
         }),
         default: Default::Required("[\"latest\", \"1.*\"]"),
-        about: "Which tags; `*` stands for anything. Where all are named in full, the upstream is not asked for its list.",
+        about: "Which tags; `*` stands for anything, and what stands behind \"regex:\" is a regular expression for the whole \
+                tag. Where all are named in full, the upstream is not asked for its list.",
+    },
+    Key {
+        name: "except",
+        slot: Slot::Texts("tags or patterns", |m, text| {
+            m.except.push(text.parse().map_err(|error| format!("{error}"))?);
+            Ok(())
+        }),
+        default: Default::Unset { example: "[\"*-debug\", \"regex:.*-rc[0-9]+\"]", means: "none of them" },
+        about: "Which of them are not wanted all the same.",
     },
     Key {
         name: "semver",
@@ -67,7 +77,17 @@ pub(in crate::settings) const MIRROR: &[Key<Mirror>] = &[
         name: "newest",
         slot: Slot::Count(|m| &mut m.newest, 0..=10_000),
         default: Default::Value("0"),
-        about: "Of those, only so many, the ones with the highest versions; without semver, releases only. 0 is all.",
+        about: "Of those, only so many, the newest. 0 is all.",
+    },
+    Key {
+        name: "newest_by",
+        slot: Slot::Choice(&["version", "created"], |m, word| {
+            m.newest_by = if word == "created" { NewestBy::Created } else { NewestBy::Version };
+        }),
+        default: Default::Value("\"version\""),
+        about: "Which are the newest: those with the highest versions (without semver, releases only), or those whose images \
+                were made last. When that was, they say themselves, in the annotation org.opencontainers.image.created or \
+                in their configuration; each is looked at once, which takes two or three requests, and then remembered.",
     },
     Key {
         name: "platforms",

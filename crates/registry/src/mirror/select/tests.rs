@@ -1,13 +1,104 @@
 use deltaport_oci::Tag;
 
-use super::{Range, RangeError, Selection, Version};
+use super::{NewestBy, Pattern, PatternError, Range, RangeError, Selection, Version};
 
 fn selection(patterns: &[&str], range: Option<&str>, newest: Option<usize>) -> Selection {
     Selection {
         patterns: patterns.iter().map(|text| text.parse().unwrap()).collect(),
         range: range.map(|text| text.parse().unwrap()),
         newest,
+        ..Selection::default()
     }
+}
+
+fn tags(names: &[&str]) -> Vec<Tag> {
+    names.iter().map(|name| name.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_regular_expression_is_about_the_whole_tag() {
+    for (expression, fits, does_not) in [
+        ("regex:v[0-9]+", &["v1", "v22"][..], &["v", "v1.2", "xv1"][..]),
+        (r"regex:v\d+\.\d+", &["v1.2"], &["v1.2.3", "v1"]),
+        ("regex:a|bc", &["a", "bc"], &["abc", "ac", "b"]),
+        ("regex:", &[], &["a"]),
+        ("regex:(?i)RC.*", &["rc1", "Rc"], &["1rc"]),
+        // What would end the expression in front of its end does not.
+        ("regex:a$|b", &["a", "b"], &["ab", "ba"]),
+        ("v*", &["v", "v1"], &["1v"]),
+    ] {
+        let pattern: Pattern = expression.parse().unwrap();
+        for tag in fits {
+            assert!(pattern.matches(&tag.parse().unwrap()), "{expression} {tag}");
+        }
+        for tag in does_not {
+            assert!(!pattern.matches(&tag.parse().unwrap()), "{expression} {tag}");
+        }
+        assert_eq!(pattern.to_string(), expression);
+        assert_eq!(expression.parse::<Pattern>().unwrap(), pattern);
+    }
+    for text in [
+        "regex:(",
+        "regex:a)|(b",
+        "regex:[",
+        "regex:(a{1000}){1000}",
+        "regex:a{9999999}",
+        &format!("regex:{}", "(".repeat(100)),
+    ] {
+        assert!(matches!(text.parse::<Pattern>(), Err(PatternError::Regex(_))), "{text}");
+    }
+    assert!(format!("regex:{}", "a".repeat(513)).parse::<Pattern>().is_err());
+    assert_eq!("v?".parse::<Pattern>(), Err(PatternError::Glob));
+    assert_eq!("regexp:a".parse::<Pattern>(), Err(PatternError::Glob));
+    // It takes no time that grows out of bounds either.
+    let slow: Pattern = "regex:(a*)*(a*)*b".parse().unwrap();
+    assert!(!slow.matches(&"a".repeat(128).parse().unwrap()));
+}
+
+#[test]
+fn exceptions_are_taken_out_before_the_newest_are_counted() {
+    let all = tags(&["1.0.0", "1.1.0", "1.2.0", "1.2.0-debug", "1.3.0", "latest"]);
+    for (patterns, except, newest, expected) in [
+        (&["*"][..], &["1.3.0"][..], Some(2), &["1.1.0", "1.2.0"][..]),
+        (&["1.*"], &["*-debug", r"regex:1\.[01]\..*"], None, &["1.2.0", "1.3.0"]),
+        (&["*"], &["*"], None, &[]),
+    ] {
+        let selection = Selection {
+            except: except.iter().map(|text| text.parse().unwrap()).collect(),
+            ..selection(patterns, None, newest)
+        };
+        assert_eq!(
+            selection.select(&all).iter().map(Tag::as_str).collect::<Vec<_>>(),
+            expected,
+            "{except:?}"
+        );
+    }
+    let named = Selection { except: vec!["b*".parse().unwrap()], ..selection(&["a", "b"], None, None) };
+    assert_eq!(named.named().unwrap().iter().map(Tag::as_str).collect::<Vec<_>>(), ["a"]);
+}
+
+#[test]
+fn the_newest_by_date() {
+    let selection = Selection { newest_by: NewestBy::Created, ..selection(&["*"], None, Some(2)) };
+    assert!(selection.needs_dates());
+    let all = tags(&["a", "b", "c", "d"]);
+    assert_eq!(selection.select(&all).len(), 4, "all may be");
+    for (dates, expected) in [
+        ([Some(1), Some(4), Some(3), Some(2)], ["b", "c"]),
+        ([Some(1), None, None, Some(-5)], ["a", "d"]),
+        ([None, None, None, None], ["c", "d"]),
+        ([Some(7), Some(7), Some(7), Some(1)], ["b", "c"]),
+    ] {
+        let dated = all.iter().cloned().zip(dates);
+        let dated = dated.map(|(tag, at)| (tag, at.map(|at| jiff::Timestamp::from_second(at).unwrap())));
+        let newest = selection.newest_of(dated.collect());
+        assert_eq!(newest.iter().map(Tag::as_str).collect::<Vec<_>>(), expected, "{dates:?}");
+    }
+    let ranged = Selection { range: Some(">=1".parse().unwrap()), ..selection.clone() };
+    let all = tags(&["0.9", "1.0", "1.1", "1.2", "edge"]);
+    assert_eq!(ranged.select(&all).len(), 3, "in the range, of any date");
+    let named = Selection { patterns: vec!["a".parse().unwrap(), "b".parse().unwrap()], ..selection };
+    assert_eq!(named.named().map(|tags| tags.len()), Some(2), "which there are is known");
 }
 
 #[test]

@@ -1,0 +1,118 @@
+//! When images were made, for rules that want the newest.
+//!
+//! It stands in an annotation, or in the configuration of an image; of an index, that of its first wanted image counts.
+//! What is under a digest does not change, so each is looked at once, and remembered.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use deltaport_oci::manifest::View;
+use deltaport_oci::{Digest, Reference, Tag, platform};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::Job;
+use super::survey::{QUESTIONS, words};
+use crate::Registry;
+use crate::fill::Failure;
+use crate::image::MAX_DEPTH;
+use crate::upstream::Ask;
+
+/// Where images and indexes say it (image-spec, "Pre-Defined Annotation Keys").
+const CREATED: &str = "org.opencontainers.image.created";
+/// The largest configuration that is looked at, in bytes. Real ones have some kilobytes.
+const MAX_CONFIG: u64 = 4 << 20;
+/// How long it is remembered when an image was made, if no run asks.
+const LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+#[derive(Deserialize)]
+struct Config {
+    created: Option<String>,
+}
+
+impl Registry {
+    /// Of `tags`, those that the rule wants as the newest, with what they lead to. A tag that is gone by now is none of
+    /// them.
+    ///
+    /// Fails with a sentence when one cannot be looked at: without its date, others would be taken in its place.
+    pub(super) async fn newest(
+        &self,
+        job: &Job,
+        tags: impl IntoIterator<Item = Tag>,
+    ) -> Result<BTreeMap<Tag, Option<Digest>>, String> {
+        let looks = stream::iter(tags).map(|tag| async move {
+            let cannot = |why| format!("it cannot be told how new {tag} is: {why}");
+            let reference = Reference::Tag(tag.clone());
+            let Some(digest) = self.head(job, &reference).await.map_err(words).map_err(cannot)? else {
+                return Ok(None);
+            };
+            let created = self.created(job, digest).await.map_err(cannot)?;
+            Ok::<_, String>(Some((tag, digest, created)))
+        });
+        let looks = looks.buffer_unordered(QUESTIONS).try_filter_map(async |look| Ok(look));
+        let found: Vec<_> = looks.try_collect().await?;
+        let dated = found.iter().map(|(tag, _, created)| (tag.clone(), *created)).collect();
+        let newest = job.rule.tags.newest_of(dated);
+        let kept = found.into_iter().filter(|(tag, ..)| newest.contains(tag));
+        Ok(kept.map(|(tag, digest, _)| (tag, Some(digest))).collect())
+    }
+
+    /// When the image of a digest was made, if it says so.
+    async fn created(&self, job: &Job, digest: Digest) -> Result<Option<Timestamp>, String> {
+        let memory = &self.0.mirrors.created;
+        if let Some(known) = memory.recall(&digest) {
+            return Ok(known);
+        }
+        let created = self.look_when(job, digest).await?;
+        memory.remember(digest, created, Instant::now() + LIFE);
+        Ok(created)
+    }
+
+    async fn look_when(&self, job: &Job, digest: Digest) -> Result<Option<Timestamp>, String> {
+        let mut next = digest;
+        for _ in 0..MAX_DEPTH {
+            let manifest = self.get(job, &Reference::Digest(next)).await.map_err(words)?;
+            // A child that is not there says nothing.
+            let Some(manifest) = manifest else { return Ok(None) };
+            let view = View::parse(&manifest.media_type, &manifest.bytes, self.manifest_limits())
+                .map_err(|error| format!("the upstream sends something else than a manifest: {error}"))?;
+            if let Some(created) = view.annotations.get(CREATED).and_then(|text| text.parse().ok()) {
+                return Ok(Some(created));
+            }
+            match (child(&view, &job.filter), &view.config) {
+                (Some(child), _) => next = child,
+                (None, Some(config)) => return self.look_in(job, &config.digest).await.map_err(words),
+                (None, None) => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a configuration says.
+    async fn look_in(&self, job: &Job, config: &Digest) -> Result<Option<Timestamp>, Failure> {
+        let remote = &job.source.remote;
+        job.source.may_ask(Ask::Blob)?;
+        let asked = remote.client.blob(&job.source.repository, config, 0, MAX_CONFIG).await;
+        remote.note(Ask::Blob, &asked);
+        let (mut body, mut bytes) = (asked?, BytesMut::new());
+        while let Some(chunk) = body.chunk().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        self.metrics().received(remote.client.host(), bytes.len() as u64);
+        // What is no configuration of an image, or not this one, says nothing.
+        let right = Digest::of(config.algorithm(), &bytes) == *config;
+        let read = serde_json::from_slice::<Config>(&bytes).ok().filter(|_| right);
+        Ok(read.and_then(|config| config.created?.parse().ok()))
+    }
+}
+
+/// The first wanted image of an index; without one, the first child.
+fn child(view: &View, filter: &platform::Filter) -> Option<Digest> {
+    let wanted = filter.select(view).ok().and_then(|selection| {
+        let mut images = selection.kept().filter(|child| child.role == platform::Role::Image);
+        images.next().map(|child| child.descriptor.digest)
+    });
+    wanted.or_else(|| view.manifests.first().map(|first| first.digest))
+}
