@@ -121,7 +121,7 @@ fn mirrors(settings: &Settings) -> anyhow::Result<Vec<Rule>> {
 }
 
 fn mirror(mirror: &settings::Mirror, zone: &TimeZone) -> anyhow::Result<Rule> {
-    let (host, repository) = mirror.place().context("the source of a mirror has no host")?;
+    let (host, repositories) = mirror.place().context("the source of a mirror has no host")?;
     let tags = Selection {
         patterns: mirror.tags.clone(),
         except: mirror.except.clone(),
@@ -141,7 +141,7 @@ fn mirror(mirror: &settings::Mirror, zone: &TimeZone) -> anyhow::Result<Rule> {
         },
         hours: Hours { windows: Windows::new(mirror.windows.clone()), zone: zone.clone() },
         bandwidth: Some(mirror.bandwidth.0).filter(|rate| *rate > 0),
-        ..Rule::new(&mirror.name, host, repository, tags)
+        ..Rule::new(&mirror.name, host, repositories, tags)
     })
 }
 

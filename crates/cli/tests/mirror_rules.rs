@@ -125,3 +125,55 @@ async fn a_rule_keeps_to_its_own_cap_and_clients_do_not() {
     // 4 s are what it takes; what came last need not have had its time.
     assert!(slow > Duration::from_millis(2500) && fast < Duration::from_secs(1), "{slow:?} {fast:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pattern_is_about_every_repository_of_the_catalog_that_fits() {
+    let hub = Upstream::start(vec![Rule::no_hub()]).await;
+    for (seed, repository) in [(1, "team/one"), (2, "team/two"), (3, "other/three")] {
+        serve(&hub, repository, &[("v1", &Image::small(seed))]);
+    }
+    let page = |names: &[&str]| Reply::status(200).body(json!({ "repositories": names }).to_string());
+    let second = "/v2/_catalog?n=1000&last=team%2Fone";
+    hub.first(
+        Rule::on("GET", "/v2/_catalog?n=1000").reply(
+            page(&["other/three", "team/one", "team/sub/four", "Not A Name"])
+                .header("link", &format!("<{second}>; rel=\"next\"")),
+        ),
+    );
+    hub.first(Rule::on("GET", second).reply(page(&["team/two"])));
+    let rule = format!("source = \"{HOST}/team/*\"\ntags = [\"v1\"]");
+    let site = site(&hub, "", &rule).await;
+    for (verb, word) in [("plan", "1 to do"), ("run", "1 mirrored"), ("run", "1 unchanged")] {
+        let (status, text) = mirror(&site, verb, &["all"]);
+        assert_eq!(status, Some(0), "{text}\n{}", site.log());
+        for repository in ["team/one", "team/two"] {
+            let named = format!("all: {HOST}/{repository} to {HOST}/{repository}\n");
+            assert!(text.contains(&named), "{text}");
+        }
+        assert!(
+            text.matches(word).count() == 2 && !text.contains("three") && !text.contains("four"),
+            "{text}"
+        );
+    }
+    let asked = hub.lines().iter().filter(|line| line.contains("_catalog")).count();
+    assert_eq!(asked, 2, "it is not asked for again and again");
+    let path = format!("/v2/{HOST}/other/three/_deltaport/mirror/all");
+    assert_eq!(site.client().send(Request::get(&path)).await.status, 404, "the rule is not about that one");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_does_not_tell_its_repositories_is_told_plainly() {
+    let hub = Upstream::start(vec![Rule::no_hub()]).await;
+    serve(&hub, "app", &[("v1", &Image::small(1))]);
+    hub.first(Rule::on("GET", "/v2/_catalog?n=1000").reply(Reply::status(404)));
+    let second = format!("[[mirror]]\nname = \"named\"\nsource = \"{HOST}/app\"\ntags = [\"v1\"]");
+    let rule = format!("source = \"{HOST}/**\"\ntags = [\"v1\"]\n{second}");
+    let site = site(&hub, "", &rule).await;
+    let (status, text) = mirror(&site, "run", &[]);
+    assert_eq!(status, Some(1), "{text}");
+    let why = format!("{HOST} does not tell us which repositories it has");
+    assert!(text.contains(&why) && text.contains("name each in the source of a rule of its own"), "{text}");
+    assert!(text.contains("1 mirrored"), "the other rule is run: {text}");
+    let (status, text) = mirror(&site, "run", &["named"]);
+    assert!(status == Some(0) && !text.contains("error"), "{text}");
+}

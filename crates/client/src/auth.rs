@@ -65,6 +65,9 @@ impl<'a> Scope<'a> {
     /// What is about no repository.
     pub(crate) const REGISTRY: Self = Self { repository: None, actions: "" };
 
+    /// The names of all repositories.
+    pub(crate) const CATALOG: Self = Self { repository: None, actions: "*" };
+
     pub(crate) fn pull(repository: &'a RepositoryName) -> Self {
         Self { repository: Some(repository), actions: "pull" }
     }
@@ -85,7 +88,9 @@ impl<'a> Scope<'a> {
                     own.clone()
                 }
                 Some((resource, actions)) => {
-                    let needed = |action: &&str| self.actions.split(',').any(|ours| ours == *action);
+                    let needed = |action: &&str| {
+                        !self.is_catalog() && self.actions.split(',').any(|ours| ours == *action)
+                    };
                     let actions: Vec<&str> = actions.split(',').filter(needed).collect();
                     if actions.is_empty() {
                         continue;
@@ -97,11 +102,19 @@ impl<'a> Scope<'a> {
         }
         if parts.is_empty() { own } else { parts.join(" ") }
     }
+
+    fn is_catalog(&self) -> bool {
+        self.repository.is_none() && self.actions == Self::CATALOG.actions
+    }
 }
 
 impl fmt::Display for Scope<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.repository.map_or(Ok(()), |name| write!(f, "repository:{name}:{}", self.actions))
+        match self.repository {
+            Some(name) => write!(f, "repository:{name}:{}", self.actions),
+            None if self.is_catalog() => write!(f, "registry:catalog:{}", self.actions),
+            None => Ok(()),
+        }
     }
 }
 
@@ -406,6 +419,8 @@ mod tests {
             (Scope::REGISTRY, None, ""),
             (Scope::REGISTRY, Some("registry:catalog:*"), ""),
             (Scope::REGISTRY, Some("aws"), "aws"),
+            (Scope::CATALOG, None, "registry:catalog:*"),
+            (Scope::CATALOG, Some("registry:catalog:* repository:a/b:*"), "registry:catalog:*"),
         ] {
             assert_eq!(scope.narrow(asked), expected, "{scope} {asked:?}");
         }

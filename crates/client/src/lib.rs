@@ -10,6 +10,7 @@
 
 mod address;
 mod auth;
+mod catalog;
 mod challenge;
 mod connector;
 mod credentials;

@@ -9,7 +9,9 @@ use deltaport_client as client;
 use deltaport_oci::RepositoryName;
 use deltaport_registry::mirror::select::NewestBy;
 use deltaport_registry::mirror::timetable::Windows;
-use deltaport_registry::mirror::{Clock, Hours, Outcome, Report, Request, Rule, Selection, TimeZone};
+use deltaport_registry::mirror::{
+    Clock, Hours, Outcome, Report, Repositories, Request, Rule, Selection, TimeZone,
+};
 use deltaport_registry::{Options, Registry, Upstream};
 use deltaport_store::{Faults, Store};
 use deltaport_testkit::sample::{self, Content, Image, bytes};
@@ -68,7 +70,8 @@ fn repository(name: &str) -> RepositoryName {
 /// A rule for these tags of `app`.
 fn rule(tags: &[&str]) -> Rule {
     let patterns = tags.iter().map(|tag| tag.parse().unwrap()).collect();
-    Rule::new("all", HOST, "app".parse().unwrap(), Selection { patterns, ..Selection::default() })
+    let repository = Repositories::One("app".parse().unwrap());
+    Rule::new("all", HOST, repository, Selection { patterns, ..Selection::default() })
 }
 
 fn hours(windows: &[&str]) -> Hours {

@@ -1,12 +1,12 @@
 //! `deltaport mirror`: what the rules of a running deltaport would fetch, and to have it fetched.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use deltaport_client::{ImageAnswer, MirrorRequest};
-use deltaport_registry::mirror::{Listed, Outcome, Report, Step, TagReport};
-use serde::Deserialize;
+use deltaport_registry::mirror::{Listed, Listing, Outcome, Report, Step, TagReport, Unlisted};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -24,23 +24,22 @@ pub(crate) fn run(args: &Mirror, output: &mut Output) -> anyhow::Result<ExitCode
         MirrorCommand::Run(args) => (MirrorRequest::Run, &args.rule),
     };
     let asked = Asked::new(args)?;
-    let rules = asked.rules(&args.rules)?;
+    let Listing { mirrors: rules, failed } = asked.rules(&args.rules)?;
     let mut reports = Vec::new();
     for rule in &rules {
         reports.push(asked.go(request, rule)?);
     }
-    match args.json {
-        true => output.json(&json!({ "mirrors": reports }))?,
-        false => reports.iter().try_for_each(|report| output.text(&table(report)))?,
+    match (args.json, failed.as_slice()) {
+        (true, []) => output.json(&json!({ "mirrors": reports }))?,
+        (true, failed) => output.json(&json!({ "mirrors": reports, "failed": failed }))?,
+        (false, _) => {
+            reports.iter().try_for_each(|report| output.text(&table(report)))?;
+            let said = |one: &Unlisted| output.text(&format!("{}\n  error: {}\n", one.rule, one.why));
+            failed.iter().try_for_each(said)?;
+        }
     }
-    let good = reports.iter().all(Report::is_good);
+    let good = failed.is_empty() && reports.iter().all(Report::is_good);
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The rules of a deltaport.
-#[derive(Deserialize)]
-struct Rules {
-    mirrors: Vec<Listed>,
 }
 
 /// A deltaport that has rules.
@@ -55,25 +54,30 @@ impl<'a> Asked<'a> {
         Ok(Self { remote: Remote::at(host, args.host.url(args.access.plain_http), &args.access)?, host })
     }
 
-    /// The rules that are named, or all.
-    fn rules(&self, names: &[String]) -> anyhow::Result<Vec<Listed>> {
+    /// The rules that are named, or all, each with every repository that it is about.
+    fn rules(&self, names: &[String]) -> anyhow::Result<Listing> {
         let host = self.host;
         let answer = self.remote.patiently(|client| client.mirrors());
         let answer = answer.with_context(|| format!("cannot ask {host}; is deltaport running there?"))?;
         let ImageAnswer::Done(body) = answer else { bail!("{host} is not a deltaport that mirrors") };
-        let Rules { mirrors } = read(&body)?;
-        if mirrors.is_empty() {
+        let Listing { mirrors, failed } = read(&body)?;
+        let known: BTreeSet<&str> = mirrors
+            .iter()
+            .map(|one| one.rule.as_str())
+            .chain(failed.iter().map(|one| one.rule.as_str()))
+            .collect();
+        if known.is_empty() {
             bail!("{host} has no [[mirror]] in its configuration, or none that we may see");
         }
-        if names.is_empty() {
-            return Ok(mirrors);
+        if let Some(name) = names.iter().find(|name| !known.contains(name.as_str())) {
+            let known: Vec<&str> = known.into_iter().collect();
+            bail!("{host} has no mirror rule {name}; it has {}", known.join(", "));
         }
-        let known = || mirrors.iter().map(|listed| listed.rule.as_str()).collect::<Vec<_>>().join(", ");
-        let named = |name: &String| mirrors.iter().find(|listed| listed.rule == *name).cloned();
-        let found = |name| {
-            named(name).with_context(|| format!("{host} has no mirror rule {name}; it has {}", known()))
-        };
-        names.iter().map(found).collect()
+        let meant = |rule: &String| names.is_empty() || names.contains(rule);
+        Ok(Listing {
+            mirrors: mirrors.iter().filter(|one| meant(&one.rule)).cloned().collect(),
+            failed: failed.iter().filter(|one| meant(&one.rule)).cloned().collect(),
+        })
     }
 
     /// Has a rule planned or run, and waits for it.

@@ -17,9 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use deltaport_oci::{RepositoryName, platform};
-use deltaport_registry::mirror::select;
+use deltaport_oci::platform;
 use deltaport_registry::mirror::timetable::Window;
+use deltaport_registry::mirror::{Repositories, select};
 use deltaport_registry::space::Pin;
 use deltaport_registry::upstream::TagPattern;
 use deltaport_trust::{Action, Pattern};
@@ -483,8 +483,8 @@ pub struct Delta {
 }
 
 impl Mirror {
-    /// The host and the repository that `source` names.
-    pub(crate) fn place(&self) -> Option<(&str, RepositoryName)> {
+    /// The host and the repositories that `source` names.
+    pub(crate) fn place(&self) -> Option<(&str, Repositories)> {
         keys::source(&self.source)
     }
 }

@@ -431,6 +431,7 @@ fn mirrors_need_an_upstream_a_name_of_their_own_and_tags() {
         (format!("timezone = \"Nowhere/Atlantis\"\n{}", rule("tags = [\"a\"]")), "has no Nowhere/Atlantis"),
         (rule("tags = [\"a\"]").replace("\"a\"\nsource", "\"A b\"\nsource"), "small letters"),
         (rule("tags = [\"a\"]").replace("quay.io/team/app", "app"), "begins with the host"),
+        (rule("tags = [\"a\"]").replace("quay.io/team/app", "quay.io/te?am*"), "begins with the host"),
     ] {
         let problems = read(&text).unwrap_err();
         assert!(problems.iter().any(|problem| problem.message.contains(expected)), "{text}\n{problems:#?}");

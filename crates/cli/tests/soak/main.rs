@@ -58,7 +58,8 @@ fn site_options(link: &Relay) -> Options {
     upstream.policy.max_age = Duration::ZERO;
     upstream.policy.negative_age = Duration::ZERO;
     let tags = Selection { patterns: vec!["*".parse().unwrap()], ..Selection::default() };
-    let rule = mirror::Rule::new("soak", HOST, actors::MIRRORED.parse().unwrap(), tags);
+    let repository = mirror::Repositories::One(actors::MIRRORED.parse().unwrap());
+    let rule = mirror::Rule::new("soak", HOST, repository, tags);
     let mut options = Options { upstreams: vec![upstream], mirrors: vec![rule], ..Options::default() };
     options.space.cached = Some(CAP);
     options.collect.interval = Duration::from_secs(3600);

@@ -5,6 +5,7 @@
 //! transfer per blob, resumed where it was. What does not belong to the image under its platforms is not fetched; what
 //! says something about it (signatures, attestations, other referrers) always is, and first.
 
+mod catalog;
 mod created;
 mod hours;
 mod plan;
@@ -17,13 +18,13 @@ pub mod timetable;
 use std::sync::Arc;
 
 use deltaport_oci::{RepositoryName, platform};
-use deltaport_trust::{Action, Caller};
 use serde::{Deserialize, Serialize};
 
 use crate::fill::Terms;
 use crate::upstream::Source;
 use crate::{Error, Registry, Result};
 
+pub use catalog::{Listing, Repositories, Unlisted};
 pub(crate) use hours::Gate;
 pub use hours::{Begin, Clock, Hours, zone};
 pub use jiff::tz::TimeZone;
@@ -39,8 +40,8 @@ pub struct Rule {
     pub name: String,
     /// The upstream, by the name that clients know it by.
     pub host: String,
-    /// The repository, as it is called there.
-    pub repository: RepositoryName,
+    /// Which of its repositories.
+    pub repositories: Repositories,
     /// Which of its tags.
     pub tags: Selection,
     /// Which children of their indexes; when that is everything, those that are wanted of the upstream otherwise.
@@ -56,11 +57,11 @@ pub struct Rule {
 
 impl Rule {
     /// A rule for these tags of a repository, with all that is wanted of its upstream, which runs when it is told to.
-    pub fn new(name: &str, host: &str, repository: RepositoryName, tags: Selection) -> Self {
+    pub fn new(name: &str, host: &str, repositories: Repositories, tags: Selection) -> Self {
         Self {
             name: name.to_owned(),
             host: host.to_owned(),
-            repository,
+            repositories,
             tags,
             platforms: platform::Filter::ALL,
             begin: Begin::Never,
@@ -105,32 +106,35 @@ impl Job {
 }
 
 impl Registry {
-    /// The mirror rules whose repositories `caller` may pull from, in the order of the configuration.
-    pub fn mirrors(&self, caller: &Caller) -> Vec<Listed> {
-        let jobs = self.options().mirrors.iter().filter_map(|rule| self.job(rule));
-        jobs.filter(|job| self.may(caller, Action::Pull, &job.repository)).map(|job| job.listed()).collect()
-    }
-
     /// Fails when the upstream of a mirror rule is not configured, or does not serve its repository.
     pub fn check_mirrors(&self) -> Result<(), String> {
-        match self.options().mirrors.iter().find(|rule| self.job(rule).is_none()) {
-            Some(Rule { name, host, repository, .. }) => Err(format!(
-                "the mirror {name} has no upstream: there is no [[upstream]] with host = \"{host}\" that serves {repository}"
-            )),
-            None => Ok(()),
+        for Rule { name, host, repositories, .. } in &self.options().mirrors {
+            let known = match repositories {
+                Repositories::One(repository) => self.locate(repository, Some(host), None).is_ok(),
+                Repositories::Matching(_) => self.0.upstreams.by_host(host).is_some(),
+            };
+            if !known {
+                return Err(format!(
+                    "the mirror {name} has no upstream: there is no [[upstream]] with host = \"{host}\" that serves {repositories}"
+                ));
+            }
         }
+        Ok(())
     }
 
-    /// The rule of this name that fills `repository`.
+    /// The job of the rule of this name that fills `repository`.
     fn job_of(&self, repository: &RepositoryName, rule: &str) -> Result<Job> {
         let named = self.options().mirrors.iter().filter(|one| one.name == rule);
-        let job = named.filter_map(|rule| self.job(rule)).find(|job| job.repository == *repository);
+        let there = self.0.upstreams.source(repository).map(|source| source.repository);
+        let about = named.filter(|rule| there.as_ref().is_some_and(|there| rule.repositories.has(there)));
+        let mut jobs = about.filter_map(|rule| self.job(rule, there.as_ref()?));
+        let job = jobs.find(|job| job.repository == *repository);
         job.ok_or_else(|| Error::MirrorUnknown(rule.into()))
     }
 
-    fn job(&self, rule: &Rule) -> Option<Job> {
-        let located = self.locate(&rule.repository, Some(&rule.host), None).ok()?;
-        let repository = located.repository.into_owned();
+    /// What a rule means for a repository of its upstream; `None` when that is not served.
+    fn job(&self, rule: &Rule, repository: &RepositoryName) -> Option<Job> {
+        let repository = self.local_name(rule, repository)?;
         let source = self.0.upstreams.source(&repository)?;
         let filter = match rule.platforms.is_all() {
             true => source.remote.platforms.clone(),

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::plan::{Absent, Planner, Step};
 use super::survey::{Survey, words};
-use super::{Job, Listed, Rule};
+use super::{Job, Listed, Rule, catalog};
 use crate::fill::{Link, Terms};
 use crate::image::Failed;
 use crate::memory::Memory;
@@ -27,24 +27,33 @@ const BLOBS: usize = 32;
 const MAX_SETTLED: usize = 65_536;
 /// How long that is believed while the tag does not move: signatures may be added to an image that is as it was.
 const SETTLED: Duration = Duration::from_secs(24 * 60 * 60);
+/// For how many rules the catalog is remembered.
+const MAX_CATALOGS: usize = 1024;
 /// Of how many images it is known when they were made. One takes about 120 bytes.
 const MAX_CREATED: usize = 65_536;
+/// How many runs are remembered. When there are more, those that are over are forgotten.
+const MAX_RUNS: usize = 4096;
 /// How many tags one run looks at.
 const MAX_TAGS: usize = 10_000;
 
 /// Tags, with what they lead to where that has been looked at.
 type Wanted = BTreeMap<Tag, Option<Digest>>;
 
+/// A rule, a local repository, and whether it is only planned.
+type Key = (String, RepositoryName, bool);
+
 /// The runs there are.
 #[derive(Debug)]
 pub(crate) struct Mirrors {
-    /// The last run of each rule and kind, at most two for each rule of the configuration.
-    runs: Mutex<BTreeMap<(String, bool), Arc<Run>>>,
+    /// The last run of each rule, repository and kind.
+    runs: Mutex<BTreeMap<Key, Arc<Run>>>,
     next: AtomicU64,
     /// By rule and local repository, images that are here with everything about them.
     settled: Memory<(String, RepositoryName, Digest), ()>,
     /// When images were made, if they say so.
     pub(super) created: Memory<Digest, Option<Timestamp>>,
+    /// Repositories that the catalogs of upstreams have for rules.
+    pub(super) catalogs: Memory<String, catalog::Found>,
     /// What the transfers of each rule that has a cap share.
     caps: BTreeMap<String, Link>,
 }
@@ -66,6 +75,7 @@ impl Mirrors {
             next: AtomicU64::new(1),
             settled: Memory::new(MAX_SETTLED),
             created: Memory::new(MAX_CREATED),
+            catalogs: Memory::new(MAX_CATALOGS),
             caps: caps.collect(),
         }
     }
@@ -76,7 +86,7 @@ impl Mirrors {
     }
 
     /// Nothing under this lock can stop half-way, so a poisoned one is as good as any.
-    fn runs(&self) -> MutexGuard<'_, BTreeMap<(String, bool), Arc<Run>>> {
+    fn runs(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Run>>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -193,7 +203,8 @@ impl Registry {
         let job = self.job_of(repository, rule)?;
         let run = match number {
             Some(number) => {
-                let run = self.0.mirrors.runs().get(&(rule.to_owned(), plan)).map(Arc::clone);
+                let run =
+                    self.0.mirrors.runs().get(&(rule.to_owned(), repository.clone(), plan)).map(Arc::clone);
                 run.filter(|run| run.number == number).ok_or_else(|| Error::MirrorUnknown(rule.into()))?
             }
             None => self.begin(job, plan),
@@ -212,9 +223,12 @@ impl Registry {
     /// The run of the rule that is under way, or a new one.
     fn begin(&self, job: Job, plan: bool) -> Arc<Run> {
         let mut runs = self.0.mirrors.runs();
-        let key = (job.rule.name.clone(), plan);
+        let key = (job.rule.name.clone(), job.repository.clone(), plan);
         if let Some(run) = runs.get(&key).filter(|run| !run.report.borrow().done) {
             return Arc::clone(run);
+        }
+        if runs.len() >= MAX_RUNS {
+            runs.retain(|_, run| !run.report.borrow().done);
         }
         let number = self.0.mirrors.next.fetch_add(1, Ordering::Relaxed);
         let report = Report {

@@ -17,17 +17,17 @@ impl Registry {
     pub async fn mirror_by_schedule(&self, stop: CancellationToken) {
         let rules = TaskTracker::new();
         for rule in &self.options().mirrors {
-            if let Some(job) = self.job(rule).filter(|_| rule.begin != Begin::Never) {
-                let (registry, stop) = (self.clone(), stop.clone());
-                rules.spawn(async move { stop.run_until_cancelled(registry.again_and_again(&job)).await });
+            if rule.begin != Begin::Never {
+                let (registry, rule, stop) = (self.clone(), rule.clone(), stop.clone());
+                rules.spawn(async move { stop.run_until_cancelled(registry.again_and_again(&rule)).await });
             }
         }
         rules.close();
         rules.wait().await;
     }
 
-    async fn again_and_again(&self, job: &Job) {
-        let Rule { begin, hours, .. } = &job.rule;
+    async fn again_and_again(&self, rule: &Rule) {
+        let Rule { begin, hours, .. } = rule;
         let clock = self.options().clock;
         let at_once = match begin {
             Begin::Never => return,
@@ -35,7 +35,7 @@ impl Registry {
             Begin::At(schedule) => hours.is_hour_of(schedule, (clock.0)()),
         };
         if at_once {
-            self.run_to_the_end(job).await;
+            self.run_all(rule).await;
         }
         loop {
             match begin {
@@ -43,7 +43,19 @@ impl Registry {
                 Begin::Every(pause) => tokio::time::sleep(*pause).await,
                 Begin::At(schedule) => hours.next(schedule, clock).await,
             }
-            self.run_to_the_end(job).await;
+            self.run_all(rule).await;
+        }
+    }
+
+    /// Runs a rule for each of its repositories, one after the other.
+    async fn run_all(&self, rule: &Rule) {
+        match self.jobs(rule).await {
+            Ok(jobs) => {
+                for job in &jobs {
+                    self.run_to_the_end(job).await;
+                }
+            }
+            Err(why) => tracing::warn!(rule = rule.name, why, "a mirror could not be run"),
         }
     }
 

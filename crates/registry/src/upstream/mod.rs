@@ -128,7 +128,7 @@ impl Upstreams {
     }
 
     /// The upstream that is known as `host`, however that is spelled.
-    fn by_host(&self, host: &str) -> Option<&Arc<Remote>> {
+    pub(crate) fn by_host(&self, host: &str) -> Option<&Arc<Remote>> {
         let host = prefix(host);
         self.0.iter().find(|remote| remote.prefix == host)
     }

@@ -7,7 +7,6 @@ use deltaport_oci::RepositoryName;
 use deltaport_registry::mirror::Request;
 use http::StatusCode;
 use http::header::RETRY_AFTER;
-use serde_json::json;
 
 use super::images::may_see;
 use crate::error::Failure;
@@ -23,8 +22,8 @@ const PROGRESS: Duration = Duration::from_secs(1);
 const AGAIN: &str = "0";
 
 /// GET of the rules whose repositories the caller may pull from.
-pub(crate) fn list(asked: &Asked<'_>) -> Answer {
-    Answer::new(StatusCode::OK).json(JSON, &json!({ "mirrors": asked.registry().mirrors(asked.caller) }))
+pub(crate) async fn list(asked: Asked<'_>) -> Answer {
+    Answer::new(StatusCode::OK).json(JSON, &asked.registry().mirrors(asked.caller).await)
 }
 
 /// GET: what a run would do. Nothing is stored.

@@ -85,7 +85,7 @@ pub(crate) async fn call(
             Method::POST => mirrors::run(asked, &name, &rule).await?,
             _ => mirrors::plan(asked, &name, &rule).await?,
         },
-        Route::Mirrors => mirrors::list(&asked),
+        Route::Mirrors => mirrors::list(asked).await,
         Route::Referrers(name, subject) => lists::referrers(asked, name, subject).await?,
         Route::Tags(name) => lists::tags(asked, name).await?,
         Route::Upload(name, id) => match *method {

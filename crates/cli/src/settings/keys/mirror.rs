@@ -1,7 +1,7 @@
 //! `[[mirror]]`: what is to be here without being asked for.
 
-use deltaport_oci::RepositoryName;
 use deltaport_oci::wire::is_rule;
+use deltaport_registry::mirror::Repositories;
 use deltaport_registry::mirror::select::Range;
 use deltaport_registry::mirror::timetable::Cron;
 
@@ -41,7 +41,9 @@ pub(in crate::settings) const MIRROR: &[Key<Mirror>] = &[
             Ok(())
         }),
         default: Default::Required("\"hub.example/team/app\""),
-        about: "The repository, behind the `host` of an upstream. It is kept under the name by which it is pulled.",
+        about: "The repository, behind the `host` of an upstream. It is kept under the name by which it is pulled. With `*` \
+                for anything within a component and `**` for anything, it is about every repository of the upstream's \
+                catalog that fits, at most 1000.",
     },
     Key {
         name: "tags",
@@ -140,8 +142,12 @@ pub(in crate::settings) const MIRROR: &[Key<Mirror>] = &[
     },
 ];
 
-/// The host and the repository of a source.
-pub(in crate::settings) fn source(text: &str) -> Option<(&str, RepositoryName)> {
-    let (host, repository) = text.split_once('/')?;
-    Some((Some(host).filter(|host| !host.is_empty())?, repository.parse().ok()?))
+/// The host and the repositories of a source.
+pub(in crate::settings) fn source(text: &str) -> Option<(&str, Repositories)> {
+    let (host, name) = text.split_once('/')?;
+    let repositories = match name.contains('*') {
+        true => Repositories::Matching(name.parse().ok()?),
+        false => Repositories::One(name.parse().ok()?),
+    };
+    Some((Some(host).filter(|host| !host.is_empty())?, repositories))
 }
