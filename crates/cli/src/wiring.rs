@@ -18,7 +18,7 @@ use deltaport_trust::{Passwords, Rules};
 
 use crate::args::{Access, Place};
 use crate::policy;
-use crate::settings::{self, Overrides, Settings, Size, Validate};
+use crate::settings::{self, AcmeChallenge, Overrides, Settings, Size, Validate};
 
 /// No file that settings name may have more bytes.
 const MAX_FILE_LEN: u64 = 8 << 20;
@@ -207,16 +207,52 @@ pub(crate) fn rules(settings: &Settings) -> anyhow::Result<Rules> {
     Ok(Rules::new(settings.access.for_rules())?)
 }
 
-/// Makes the server listen.
-pub(crate) async fn server(settings: &Settings, registry: Registry) -> anyhow::Result<Server> {
+/// The files with the certificate: those of the operator, or the one that is asked for.
+fn tls(settings: &Settings, data: &Path) -> Option<deltaport_server::Tls> {
+    let (certificate, key, awaited) = match (&settings.tls.certificate, &settings.tls.key) {
+        (Some(certificate), Some(key)) => (certificate.clone(), key.clone(), false),
+        _ if settings.acme.names.is_empty() => return None,
+        _ => {
+            let both = deltaport_acme::certificate(&acme_state(data));
+            (both.clone(), both, true)
+        }
+    };
+    Some(deltaport_server::Tls { certificate, key, awaited })
+}
+
+/// Where the account at an authority, and what it issued, are kept.
+fn acme_state(data: &Path) -> PathBuf {
+    data.join("acme")
+}
+
+/// From whom which certificate is asked for, if one is.
+pub(crate) fn acme(settings: &Settings, data: &Path) -> anyhow::Result<Option<deltaport_acme::Options>> {
+    let acme = &settings.acme;
+    if acme.names.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(deltaport_acme::Options {
+        directory: acme.directory.clone(),
+        names: acme.names.clone(),
+        contact: acme.contact.clone(),
+        challenge: match acme.challenge {
+            AcmeChallenge::TlsAlpn01 => deltaport_acme::Challenge::TlsAlpn01,
+            AcmeChallenge::Http01 => deltaport_acme::Challenge::Http01,
+        },
+        ca: acme.ca.as_deref().map(read).transpose()?.map(String::into_bytes),
+        state: acme_state(data),
+    }))
+}
+
+/// Makes the server listen. What it is issued is kept below `data`.
+pub(crate) async fn server(settings: &Settings, data: &Path, registry: Registry) -> anyhow::Result<Server> {
     let limits = &settings.limits;
     let stall = limits.stall_timeout.0;
     let options = deltaport_server::Options {
         listen: settings.listen,
-        tls: match (&settings.tls.certificate, &settings.tls.key) {
-            (Some(certificate), Some(key)) => {
-                Some(deltaport_server::Tls { certificate: certificate.clone(), key: key.clone() })
-            }
+        tls: tls(settings, data),
+        challenges: match (settings.acme.names.is_empty(), settings.acme.challenge) {
+            (false, AcmeChallenge::Http01) => settings.acme.listen,
             _ => None,
         },
         insecure_http: settings.insecure_http,
@@ -334,7 +370,7 @@ pub(crate) fn files_that_cannot_be_used(settings: &Settings) -> Vec<anyhow::Erro
     if let Some(path) = &settings.access.htpasswd {
         errors.extend(passwords(path).err());
     }
-    for path in [&settings.tls.certificate, &settings.tls.key].into_iter().flatten() {
+    for path in [&settings.tls.certificate, &settings.tls.key, &settings.acme.ca].into_iter().flatten() {
         errors.extend(read(path).err());
     }
     errors.extend(policy::trust(&settings.trust).err());

@@ -16,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::activity::{Activity, Verdict, Watchdog};
+use crate::challenges::ACME_TLS;
 use crate::dispatch;
 use crate::peer::{Peer, Shared};
 use crate::stream::ClientStream;
@@ -60,10 +61,11 @@ pub(crate) async fn serve(
     let handshake = tokio::time::timeout(peer.shared.limits.header_timeout, tls.accept(stream));
     match stop.run_until_cancelled(handshake).await {
         Some(Ok(Ok(stream))) => {
-            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                serve_http2(stream, peer, stop).await;
-            } else {
-                serve_http1(stream, peer, stop).await;
+            match stream.get_ref().1.alpn_protocol() {
+                Some(b"h2") => serve_http2(stream, peer, stop).await,
+                // The handshake was all that the authority wanted (RFC 8737, section 3).
+                Some(ACME_TLS) => tracing::debug!(%address, "a certificate authority has looked"),
+                _ => serve_http1(stream, peer, stop).await,
             }
         }
         Some(Ok(Err(error))) => tracing::debug!(%address, %error, "the TLS handshake failed"),

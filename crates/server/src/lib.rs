@@ -9,6 +9,7 @@
 
 mod activity;
 mod body;
+mod challenges;
 mod connection;
 mod dispatch;
 mod error;
@@ -27,5 +28,6 @@ mod serve;
 mod stream;
 mod tls;
 
+pub use challenges::Challenges;
 pub use options::{Limits, Options, Tls};
 pub use serve::{BindError, Server};

@@ -11,6 +11,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Certificate and key; without them it speaks plain HTTP.
     pub tls: Option<Tls>,
+    /// Where certificate authorities that look for tokens are answered, and nobody else; usually port 80.
+    pub challenges: Option<SocketAddr>,
     /// Whether plain HTTP may be spoken beyond this machine.
     pub insecure_http: bool,
     /// The htpasswd file with the users who may log in. Read again when it changes.
@@ -24,8 +26,10 @@ pub struct Options {
 pub struct Tls {
     /// A PEM file with the certificate, then those that lead to its root.
     pub certificate: PathBuf,
-    /// A PEM file with the private key.
+    /// A PEM file with the private key. It may be the same file.
     pub key: PathBuf,
+    /// Whether the files may be missing at first, because somebody is about to write them. Until then, handshakes fail.
+    pub awaited: bool,
 }
 
 /// How much clients may ask for.

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::challenges::Challenges;
 use crate::connection;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
@@ -29,6 +30,9 @@ pub struct Server {
     listener: TcpListener,
     local_addr: SocketAddr,
     certificates: Option<Arc<Certificates>>,
+    challenges: Challenges,
+    /// Where authorities ask for tokens.
+    tokens: Option<TcpListener>,
     shared: Arc<Shared>,
 }
 
@@ -60,23 +64,34 @@ impl Server {
         if options.tls.is_none() && !options.insecure_http && !options.listen.ip().is_loopback() {
             return Err(BindError::PlainHttp(options.listen));
         }
-        let certificates = options.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
+        let challenges = Challenges::default();
+        let load = |tls| Certificates::load(tls, challenges.clone());
+        let certificates = options.tls.as_ref().map(load).transpose()?.map(Arc::new);
         let users = options.passwords.as_ref().map(|path| Users::load(path, &options.limits)).transpose()?;
-        let unbound = |source| BindError::Listen { address: options.listen, source };
-        let listener = TcpListener::bind(options.listen).await.map_err(unbound)?;
-        let local_addr = listener.local_addr().map_err(unbound)?;
+        let listener = listen(options.listen).await?;
+        let local_addr =
+            listener.local_addr().map_err(|source| BindError::Listen { address: options.listen, source })?;
+        let tokens = match options.challenges {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
         let shared = Shared {
             metrics: Metrics::new(&registry),
             registry,
             identity: Identity::new(users.map(Arc::new)),
             limits: options.limits,
         };
-        Ok(Self { listener, local_addr, certificates, shared: Arc::new(shared) })
+        Ok(Self { listener, local_addr, certificates, challenges, tokens, shared: Arc::new(shared) })
     }
 
     /// Where it listens, with the port that the system chose.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// What is shown to certificate authorities.
+    pub fn challenges(&self) -> Challenges {
+        self.challenges.clone()
     }
 
     /// Whether it speaks TLS.
@@ -86,11 +101,14 @@ impl Server {
 
     /// Serves until `stop`; then accepts no more, lets requests that have begun end for at most
     /// [`Limits::shutdown_grace`](crate::Limits::shutdown_grace), and returns. `true` when all of them ended.
-    pub async fn run(self, stop: CancellationToken) -> bool {
+    pub async fn run(mut self, stop: CancellationToken) -> bool {
         let connections = TaskTracker::new();
         let abort = CancellationToken::new();
         let _reloading = abort.clone().drop_guard();
         self.watch_files(&abort);
+        if let Some(tokens) = self.tokens.take() {
+            tokio::spawn(self.challenges.clone().serve(tokens, stop.clone()));
+        }
         self.accept(&stop, &abort, &connections).await;
 
         let grace = self.shared.limits.shutdown_grace;
@@ -144,4 +162,8 @@ impl Server {
             tokio::spawn(Arc::clone(users).watch(interval, stop.clone()));
         }
     }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| BindError::Listen { address, source })
 }

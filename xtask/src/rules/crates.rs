@@ -8,7 +8,7 @@ use super::{Offences, is_ours, packages, text};
 use crate::command::{cargo, output};
 
 /// The allowed edges between our crates, complete. A new one needs a decision record in docs/decisions/.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 11] = [
     ("deltaport-oci", &[]),
     ("deltaport-delta", &["deltaport-oci"]),
     ("deltaport-trust", &["deltaport-oci"]),
@@ -19,6 +19,7 @@ const EDGES: [(&str, &[&str]); 10] = [
         &["deltaport-oci", "deltaport-delta", "deltaport-trust", "deltaport-store", "deltaport-client"],
     ),
     ("deltaport-server", &["deltaport-oci", "deltaport-registry", "deltaport-trust"]),
+    ("deltaport-acme", &[]),
     (
         "deltaport",
         &[
@@ -29,6 +30,7 @@ const EDGES: [(&str, &[&str]); 10] = [
             "deltaport-client",
             "deltaport-registry",
             "deltaport-server",
+            "deltaport-acme",
         ],
     ),
     ("deltaport-testkit", &["deltaport-oci"]),
@@ -42,14 +44,14 @@ const TESTKIT: &str = "deltaport-testkit";
 const TEST_EDGES: [(&str, &str); 1] = [("deltaport-server", "deltaport-store")];
 
 /// Dependencies that shape the crate that has them, and the crates that may: what makes `store` the only one that
-/// knows SQL, `client` the only one that dials out, `server` the only one that accepts.
+/// knows SQL, `client` and `acme` the only ones that dial out, `server` the only one that accepts.
 const OWNERS: [(&str, &[&str]); 13] = [
     ("argon2", &["deltaport-trust"]),
     ("bcrypt", &["deltaport-trust"]),
     ("clap", &["deltaport"]),
     ("hyper", &["deltaport-server"]),
     ("hyper-util", &["deltaport-server"]),
-    ("reqwest", &["deltaport-client"]),
+    ("reqwest", &["deltaport-acme", "deltaport-client"]),
     ("rusqlite", &["deltaport-store"]),
     ("rustls", &["deltaport-server", "deltaport-testkit"]),
     ("sha2", &["deltaport-oci", "deltaport-store"]),

@@ -45,7 +45,8 @@ async fn serve(args: &Serve, settings: &Settings, output: &mut Output) -> anyhow
     let data = wiring::data_directory(settings)?;
     let store = wiring::store(settings, &data).await?;
     let registry = wiring::registry(settings, store.clone())?;
-    let server = wiring::server(settings, registry.clone()).await?;
+    let acme = wiring::acme(settings, &data)?;
+    let server = wiring::server(settings, &data, registry.clone()).await?;
 
     let address = server.local_addr();
     tracing::info!(%address, tls = server.is_tls(), data = %data.display(), version = env!("CARGO_PKG_VERSION"), "listening");
@@ -65,6 +66,10 @@ async fn serve(args: &Serve, settings: &Settings, output: &mut Output) -> anyhow
         async move { registry.review(stop).await }
     });
     let policy = tokio::spawn(policy::watch(settings.trust.clone(), registry.clone(), stop.clone()));
+    if let Some(acme) = acme {
+        let (proofs, stop) = (Proofs(server.challenges()), stop.clone());
+        tokio::spawn(async move { deltaport_acme::keep(acme, &proofs, stop).await });
+    }
     registry.resume();
     reload_on_hangup(args.clone(), settings, registry)?;
     let drained = server.run(stop).await;
@@ -75,6 +80,23 @@ async fn serve(args: &Serve, settings: &Settings, output: &mut Output) -> anyhow
     store.close().await.context("cannot close the store")?;
     tracing::info!(drained, "stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What certificate authorities look at is shown by our server.
+struct Proofs(deltaport_server::Challenges);
+
+impl deltaport_acme::Proofs for Proofs {
+    fn show_certificate(&self, name: &str, certificate: Vec<u8>, key: Vec<u8>) -> Result<(), String> {
+        self.0.show_certificate(name, certificate, key)
+    }
+
+    fn show_token(&self, token: &str, authorization: &str) {
+        self.0.show_token(token, authorization);
+    }
+
+    fn clear(&self) {
+        self.0.clear();
+    }
 }
 
 /// What cancels on the first SIGTERM or SIGINT; a second one ends the process at once.

@@ -23,7 +23,16 @@ fn tls(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>) {
     match (&settings.tls.certificate, &settings.tls.key) {
         (Some(_), None) => reader.problem(at, "`tls.certificate` needs `tls.key` beside it".to_owned()),
         (None, Some(_)) => reader.problem(at, "`tls.key` needs `tls.certificate` beside it".to_owned()),
-        (None, None) if !settings.listen.ip().is_loopback() && !settings.insecure_http => {
+        (Some(_), Some(_)) if !settings.acme.names.is_empty() => {
+            let message =
+                "[tls] has a certificate, and [acme] asks for one; only one of them can be shown".to_owned();
+            reader.problem(start_of_key(file, "acme"), message);
+        }
+        (None, None)
+            if !settings.listen.ip().is_loopback()
+                && !settings.insecure_http
+                && settings.acme.names.is_empty() =>
+        {
             let message = reachable_without_tls(settings.listen);
             match file.contains_key("listen") {
                 true => reader.problem(start_of_key(file, "listen"), message),
@@ -37,7 +46,7 @@ fn tls(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>) {
 fn reachable_without_tls(listen: SocketAddr) -> String {
     format!(
         "other machines can reach {listen}, and without TLS passwords and images would cross the network readable and \
-         changeable. Give [tls] a certificate and a key; or, on a network that is trusted anyway or behind a proxy that \
+         changeable. Give [tls] a certificate and a key, or have one issued with [acme]; or, on a network that is trusted anyway or behind a proxy that \
          ends TLS, say --insecure-http or insecure_http = true"
     )
 }

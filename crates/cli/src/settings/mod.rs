@@ -49,6 +49,8 @@ pub struct Settings {
     pub repository: Vec<Repository>,
     /// The certificate.
     pub tls: Tls,
+    /// The certificate that is asked for instead.
+    pub acme: Acme,
     /// Who may do what.
     pub access: Access,
     /// Which images are served.
@@ -88,6 +90,7 @@ impl Settings {
             validate: Validate::default(),
             repository: Vec::new(),
             tls: Tls::default(),
+            acme: Acme::default(),
             access: Access::default(),
             trust: Trust::default(),
             limits: Limits::default(),
@@ -141,6 +144,36 @@ pub struct Tls {
     pub certificate: Option<PathBuf>,
     /// PEM file with the private key.
     pub key: Option<PathBuf>,
+}
+
+/// `[acme]`
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Acme {
+    /// The names that a certificate is asked for; none is no certificate.
+    pub names: Vec<String>,
+    /// The authority's directory.
+    pub directory: String,
+    /// How it finds out that the names are ours.
+    pub challenge: AcmeChallenge,
+    /// Where it is answered with `http-01`.
+    pub listen: Option<SocketAddr>,
+    /// Where it may write to.
+    pub contact: Option<String>,
+    /// PEM file with the certificates of those who vouch for its server.
+    pub ca: Option<PathBuf>,
+}
+
+/// How an authority finds out that a name is ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum AcmeChallenge {
+    /// It looks at a certificate on port 443.
+    #[default]
+    #[serde(rename = "tls-alpn-01")]
+    TlsAlpn01,
+    /// It asks for a token on port 80.
+    #[serde(rename = "http-01")]
+    Http01,
 }
 
 /// `[access]`

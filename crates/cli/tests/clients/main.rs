@@ -6,6 +6,7 @@
 //! Set `DELTAPORT_CLIENTS_AGAINST=docker-registry` to run the same tests against Debian's registry. What passes there
 //! and fails here is deltaport's fault; what fails there too may be the test's, or the other's.
 
+mod acme;
 mod buildah;
 mod configured;
 mod containerd;

@@ -49,6 +49,7 @@ impl Node {
         let served = deltaport_server::Options {
             listen: address,
             tls: None,
+            challenges: None,
             insecure_http: false,
             passwords: None,
             limits: Limits { shutdown_grace: Duration::from_millis(50), ..Limits::DEFAULT },

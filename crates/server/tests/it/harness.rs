@@ -67,12 +67,17 @@ impl Setup {
         });
         let tls = self.certificates.as_ref().map(|certificates| {
             certificates.write(home.path());
-            Tls { certificate: home.path().join("server.crt"), key: home.path().join("server.key") }
+            Tls {
+                certificate: home.path().join("server.crt"),
+                key: home.path().join("server.key"),
+                awaited: false,
+            }
         });
         let rules = Rules::new(self.access).expect("rules");
         let registry = Registry::new(self.registry, store.clone(), rules);
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let options = Options { listen, tls, insecure_http: false, passwords, limits: self.limits };
+        let options =
+            Options { listen, tls, challenges: None, insecure_http: false, passwords, limits: self.limits };
         let server = Server::bind(options, registry.clone()).await.expect("a free port");
         let address = server.local_addr();
         let client = match &self.certificates {

@@ -4,6 +4,7 @@
 //! dozen machines behind it and little memory.
 
 mod access;
+mod acme;
 mod cache;
 mod collect;
 mod delta;
@@ -35,6 +36,7 @@ pub(super) const SETTINGS: &[&[Key<Settings>]] = &[
     top::KEYS,
     repository::KEYS,
     tls::KEYS,
+    acme::KEYS,
     access::KEYS,
     trust::KEYS,
     limits::KEYS,
