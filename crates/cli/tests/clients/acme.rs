@@ -86,7 +86,7 @@ impl Authority {
 
     /// Asks a registry under its name, and trusts nobody but the authority's root.
     fn greets(&self, port: u16) -> bool {
-        let url = format!("https://{NAME}:{port}/v2/");
+        let url = format!("https://{NAME}:{port}/healthz");
         let curl = self
             .sandbox
             .run(CURL)

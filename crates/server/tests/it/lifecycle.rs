@@ -53,6 +53,7 @@ async fn plain_http_beyond_this_machine_has_to_be_said() {
     let options = |insecure_http| Options {
         listen: SocketAddr::from(([0, 0, 0, 0], 0)),
         tls: None,
+        challenges: None,
         insecure_http,
         passwords: None,
         limits: Limits::DEFAULT,
