@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a program for the terminal
 
 mod command;
+mod deny;
 mod fuzz;
 mod rules;
 mod setup;
@@ -22,7 +23,9 @@ cargo xtask <verb>
   test                 everything below in this order, and a table of what passed: the gate
   setup                install the Debian packages that the tests need (as root), or say which are missing
   fmt                  the sources are formatted
-  deps                 the rules of the repository: who may depend on whom, licences, sizes
+  deps                 the rules of the repository: who may depend on whom, reasons, sizes
+  deny                 licences, bans and sources of everything that is built in, by cargo-deny
+  advisories           known holes in it, likewise; says so when their database cannot be reached
   clippy               no warnings
   unit                 every test except those with real clients; with cargo-nextest when it is there
   doc                  the documentation builds without warnings
@@ -56,6 +59,8 @@ fn run(arguments: &[String]) -> Result<()> {
         "setup" => setup::run(),
         "fmt" => steps::fmt(),
         "deps" => rules::run(),
+        "deny" => deny::run_offline(),
+        "advisories" => deny::advisories().map(drop),
         "clippy" => steps::clippy(),
         "unit" => steps::unit(),
         "doc" => steps::doc(),

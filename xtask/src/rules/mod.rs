@@ -2,7 +2,6 @@
 //! are tests (`cargo test -p xtask`) and the verb `deps`.
 
 mod crates;
-mod licences;
 mod text;
 
 use std::sync::OnceLock;
@@ -18,13 +17,12 @@ type Offences = Vec<String>;
 /// A rule by its name.
 type Rule = (&'static str, fn() -> Result<Offences>);
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 8] = [
     ("dependencies point one way", crates::dependencies_point_one_way),
     ("heavy dependencies have one owner", crates::heavy_dependencies_have_one_owner),
     ("pure crates know no runtime", crates::pure_crates_know_no_runtime),
     ("there is one TLS stack", crates::there_is_one_tls_stack),
     ("every dependency has a reason", crates::every_dependency_has_a_reason),
-    ("licences are permissive", licences::licences_are_permissive),
     ("files stay readable", text::files_stay_readable),
     ("no paths of one machine", text::no_paths_of_one_machine),
     ("no test is switched off", text::no_test_is_switched_off),
@@ -115,11 +113,6 @@ mod tests {
     #[test]
     fn every_dependency_has_a_reason() {
         holds(crates::every_dependency_has_a_reason);
-    }
-
-    #[test]
-    fn licences_are_permissive() {
-        holds(licences::licences_are_permissive);
     }
 
     #[test]
