@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use deltaport_oci::wire::{Query, Route, RouteError};
 use deltaport_trust::Action;
-use http::header::HOST;
+use http::header::{HOST, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::body::{Body, Content};
@@ -23,6 +23,8 @@ pub(crate) async fn handle(request: Request<Incoming>, peer: Peer) -> Response<B
     let mut payload = Payload::new(incoming, Arc::clone(&peer.activity));
     let answer = answer(&peer, &request, &mut payload, &mut exchange).await;
     let mut response = answer.unwrap_or_else(Failure::into_response);
+    // What was pushed is what it says it is, and no page because it looks like one.
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if request.method == Method::HEAD {
         // The headers are those of GET, the length included.
         *response.body_mut() = Content::Empty;

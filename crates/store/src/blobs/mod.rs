@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::core::Core;
 use crate::error::Result;
+use crate::names::blobs;
 use crate::partial::{self, Partial};
 use crate::staging::Staging;
 
@@ -35,7 +36,8 @@ impl Blobs {
         Self { core }
     }
 
-    /// Opens the bytes of `digest`; `None` when they are not here. Asks no repository: callers check the link first.
+    /// Opens the bytes of `digest`; `None` when they are not here, or not all of them any more. Asks no repository: callers
+    /// check the link first.
     pub async fn open(&self, digest: &Digest) -> Result<Option<Blob>> {
         if let Some((file, size)) = self.core.recent.find(digest) {
             return Ok(Some(Blob::new(&self.core, file, Size::Known(size))));
@@ -50,6 +52,12 @@ impl Blobs {
             })
             .await?;
         let Some((size, file)) = opened else { return Ok(None) };
+        let digest_there = *digest;
+        let known = self.core.database.read(move |names| blobs::size_of(names, &digest_there)).await?;
+        if known.is_some_and(|known| known != size) {
+            tracing::error!(%digest, size, ?known, "the file of a blob has another size than it had; run fsck");
+            return Ok(None);
+        }
         self.core.recent.keep(*digest, (Arc::clone(&file), size));
         Ok(Some(Blob::new(&self.core, file, Size::Known(size))))
     }

@@ -92,6 +92,12 @@ pub(crate) fn is_linked(connection: &Connection, repository: i64, digest: &Diges
     Ok(statement.exists(params![repository, digest.to_string()])?)
 }
 
+/// How many bytes a blob has that some repository holds, or that the collector has not looked at yet.
+pub(crate) fn size_of(connection: &Connection, digest: &Digest) -> Result<Option<u64>> {
+    let mut statement = connection.prepare_cached("SELECT size FROM blob WHERE digest = ?1")?;
+    Ok(statement.query_row([digest.to_string()], |row| size_column(row, 0)).optional()?)
+}
+
 /// Whether the bytes of `digest` are here.
 pub(crate) fn is_here(connection: &Connection, digest: &Digest) -> Result<bool> {
     Ok(connection.prepare_cached("SELECT 1 FROM blob WHERE digest = ?1")?.exists([digest.to_string()])?)
