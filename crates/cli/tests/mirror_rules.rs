@@ -159,6 +159,35 @@ async fn a_pattern_is_about_every_repository_of_the_catalog_that_fits() {
     assert_eq!(asked, 2, "it is not asked for again and again");
     let path = format!("/v2/{HOST}/other/three/_deltaport/mirror/all");
     assert_eq!(site.client().send(Request::get(&path)).await.status, 404, "the rule is not about that one");
+    let path = format!("/v2/{HOST}/team/none/_deltaport/mirror/all");
+    assert_eq!(site.client().send(Request::get(&path)).await.status, 404, "nor about one that is not there");
+
+    // They are counted when they are over, which may be a moment after it was said that they are.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let metrics = loop {
+        let answer = site.client().send(Request::get("/metrics")).await;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        let over = |line: &str| line.starts_with("deltaport_mirror_runs_total{") && line.ends_with(" 2");
+        if text.lines().filter(|line| over(line)).count() == 2 || Instant::now() > deadline {
+            break text;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let counted = |name: &str, repository: &str| {
+        let labels = format!("{name}{{rule=\"all\",repository=\"{HOST}/{repository}\"}} ");
+        let line = metrics.lines().find_map(|line| line.split_once(&labels));
+        line.unwrap_or_else(|| panic!("{labels}\n{metrics}")).1.parse::<u64>().unwrap()
+    };
+    for repository in ["team/one", "team/two"] {
+        assert_eq!(counted("mirror_runs_total", repository), 2);
+        assert_eq!(
+            (counted("mirror_wanted_tags", repository), counted("mirror_failed_tags", repository)),
+            (1, 0)
+        );
+        assert!(counted("mirror_last_success_timestamp_seconds", repository) > 1_700_000_000);
+        assert!(counted("mirror_received_bytes_total", repository) > 0);
+    }
+    assert!(!metrics.contains("team/none"), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -176,4 +205,26 @@ async fn a_registry_that_does_not_tell_its_repositories_is_told_plainly() {
     assert!(text.contains("1 mirrored"), "the other rule is run: {text}");
     let (status, text) = mirror(&site, "run", &["named"]);
     assert!(status == Some(0) && !text.contains("error"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_example_of_the_guide_is_a_configuration_and_says_what_it_says() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
+    let file = format!("{root}/examples/nightly.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let guide = std::fs::read_to_string(format!("{root}/mirroring.md")).unwrap();
+    assert!(guide.contains(&format!("```toml\n{text}```\n")), "the guide shows the file as it is");
+
+    let binary = Launch::new(env!("CARGO_BIN_EXE_deltaport"));
+    let (status, said) = binary.run(&["config", "check", "--json", "--config", &file]);
+    assert!(status.success(), "{said}");
+
+    // All of it is put together: what the rules name is served. By night, it would begin at once to fetch it.
+    let site = binary.config(&text.replace("schedule =", "#schedule =")).start().await;
+    let list = site.client().send(Request::get("/v2/_deltaport/mirror")).await.json();
+    let rules: Vec<&str> =
+        list["mirrors"].as_array().unwrap().iter().map(|rule| rule["repository"].as_str().unwrap()).collect();
+    let expected =
+        ["docker.io/library/postgres", "quay.io/prometheus/prometheus", "ghcr.io/fluxcd/source-controller"];
+    assert_eq!(rules, expected);
 }

@@ -1,10 +1,13 @@
 //! What the registry counts. The server decides where the numbers are shown.
 
+use deltaport_oci::RepositoryName;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry as Prometheus;
+
+use crate::mirror::{Outcome, Report};
 
 /// What the registry counts, since it was made.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +40,11 @@ pub struct Metrics {
     fills: Family<Host, Counter>,
     cache_saved_bytes: Family<Host, Counter>,
     dedupe_saved_bytes: Family<Host, Counter>,
+    mirror_failed_tags: Family<OfRule, Gauge>,
+    mirror_last_success: Family<OfRule, Gauge>,
+    mirror_received_bytes: Family<OfRule, Counter>,
+    mirror_runs: Family<OfRule, Counter>,
+    mirror_wanted_tags: Family<OfRule, Gauge>,
     negative: Family<Host, Counter>,
     received_bytes: Family<Host, Counter>,
     refused: Family<Refused, Counter>,
@@ -62,6 +70,19 @@ struct Reason {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Refused {
     reason: String,
+}
+
+/// Which mirror rule, and for which repository. There are as many as rules and repositories that they are about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRule {
+    rule: String,
+    repository: String,
+}
+
+impl OfRule {
+    fn new(rule: &str, repository: &RepositoryName) -> Self {
+        Self { rule: rule.to_owned(), repository: repository.to_string() }
+    }
 }
 
 impl Host {
@@ -131,6 +152,29 @@ impl Metrics {
         ] {
             prometheus.register(name, help, family.clone());
         }
+        let help = "Bytes of blobs and deltas received for a mirror rule and for nobody else";
+        prometheus.register("mirror_received_bytes", help, self.mirror_received_bytes.clone());
+        let help = "Runs of a mirror rule that are over";
+        prometheus.register("mirror_runs", help, self.mirror_runs.clone());
+        for (name, help, family) in [
+            (
+                "mirror_failed_tags",
+                "Tags that the last run of a mirror rule could not bring",
+                &self.mirror_failed_tags,
+            ),
+            (
+                "mirror_last_success_timestamp_seconds",
+                "When a run of a mirror rule was last over that brought everything, in seconds since 1970",
+                &self.mirror_last_success,
+            ),
+            (
+                "mirror_wanted_tags",
+                "Tags that the last run of a mirror rule was about",
+                &self.mirror_wanted_tags,
+            ),
+        ] {
+            prometheus.register(name, help, family.clone());
+        }
         let help = "Bytes that are here only because they came from upstreams, as of the last look";
         prometheus.register("cached_bytes", help, self.cached_bytes.clone());
         let help = "Verdicts of the policy that refuse a manifest, by reason";
@@ -149,6 +193,23 @@ impl Metrics {
     /// Bytes came from an upstream.
     pub(crate) fn received(&self, host: &str, bytes: u64) {
         self.received_bytes.get_or_create(&Host::of(host)).inc_by(bytes);
+    }
+
+    /// Counts the bytes that come for a mirror rule.
+    pub(crate) fn received_for(&self, rule: &str, repository: &RepositoryName) -> Counter {
+        self.mirror_received_bytes.get_or_create(&OfRule::new(rule, repository)).clone()
+    }
+
+    /// A run of a mirror rule is over, at this time in seconds since 1970.
+    pub(crate) fn mirrored(&self, report: &Report, at: i64) {
+        let of = OfRule::new(&report.rule.rule, &report.rule.repository);
+        let failed = report.tags.iter().filter(|tag| tag.outcome == Outcome::Failed).count();
+        self.mirror_runs.get_or_create(&of).inc();
+        self.mirror_wanted_tags.get_or_create(&of).set(i64::try_from(report.wanted).unwrap_or(i64::MAX));
+        self.mirror_failed_tags.get_or_create(&of).set(i64::try_from(failed).unwrap_or(i64::MAX));
+        if report.is_good() {
+            self.mirror_last_success.get_or_create(&of).set(at);
+        }
     }
 
     /// A transfer that had broken off goes on.

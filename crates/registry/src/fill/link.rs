@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deltaport_oci::RepositoryName;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -60,6 +61,8 @@ pub(crate) struct Terms {
     pub(crate) gate: Gate,
     /// What all transfers for the rule share, if that is less than the link.
     pub(crate) cap: Option<Link>,
+    /// Counts what they bring, in bytes.
+    pub(crate) received: Counter,
 }
 
 impl Claim {
@@ -99,6 +102,13 @@ impl Claim {
     /// What it has to keep to, as long as nobody else wants the same.
     fn terms(&self) -> Option<&Terms> {
         self.urgency.terms.as_deref().filter(|_| self.is_mirror())
+    }
+
+    /// Bytes have come for it.
+    pub(crate) fn count(&self, bytes: u64) {
+        if let Some(terms) = self.terms() {
+            terms.received.inc_by(bytes);
+        }
     }
 
     /// Whether it has to stop for now, since its hours are over.
@@ -497,7 +507,10 @@ mod tests {
         let hours = Hours { windows: Windows::new(windows), ..Hours::default() };
         let clock = Clock(|| jiff::Timestamp::UNIX_EPOCH);
         let cap = rate.map(|rate| Link::new(usize::MAX, Some(rate)));
-        Claim::for_mirror(repository.parse().unwrap(), Arc::new(Terms { gate: Gate::new(hours, clock), cap }))
+        Claim::for_mirror(
+            repository.parse().unwrap(),
+            Arc::new(Terms { gate: Gate::new(hours, clock), cap, received: Counter::default() }),
+        )
     }
 
     #[tokio::test(start_paused = true)]

@@ -164,6 +164,7 @@ impl<'a> Transfer<'a> {
         {
             let bytes = chunk.len() as u64;
             self.fill.registry.metrics().received(self.fill.source.remote.client.host(), bytes);
+            self.fill.claim.count(bytes);
             speed.add(bytes);
             link.pass(&self.fill.claim, bytes).await;
             let known = chunk.len().min(usize::try_from(skip).unwrap_or(usize::MAX));

@@ -41,8 +41,8 @@ impl fmt::Display for Repositories {
 }
 
 impl Repositories {
-    /// Whether the rule is about this one.
-    pub(super) fn has(&self, name: &RepositoryName) -> bool {
+    /// Whether the rule is about this one, if there is one.
+    fn has(&self, name: &RepositoryName) -> bool {
         match self {
             Self::One(one) => one == name,
             Self::Matching(pattern) => pattern.matches(name.as_str()),
@@ -50,7 +50,7 @@ impl Repositories {
     }
 
     /// A repository that the rule is about, whether there is such a one or not.
-    pub(super) fn example(&self) -> Option<RepositoryName> {
+    fn example(&self) -> Option<RepositoryName> {
         match self {
             Self::One(name) => Some(name.clone()),
             Self::Matching(pattern) => pattern.to_string().replace("**", "*").replace('*', "x").parse().ok(),
@@ -114,6 +114,18 @@ impl Registry {
         match jobs.is_empty() {
             true => Err(format!("no repository of {} fits {}", rule.host, rule.repositories)),
             false => Ok(jobs),
+        }
+    }
+
+    /// Whether a rule is about a repository of its upstream. Names that only fit a pattern are none that it is about:
+    /// there could be any number of them.
+    pub(super) async fn is_about(&self, rule: &Rule, name: &RepositoryName) -> bool {
+        let fits = rule.repositories.has(name);
+        match &rule.repositories {
+            Repositories::One(_) => fits,
+            Repositories::Matching(_) => {
+                fits && self.cataloged(rule).await.is_ok_and(|all| all.contains(name))
+            }
         }
     }
 

@@ -123,13 +123,18 @@ impl Registry {
     }
 
     /// The job of the rule of this name that fills `repository`.
-    fn job_of(&self, repository: &RepositoryName, rule: &str) -> Result<Job> {
-        let named = self.options().mirrors.iter().filter(|one| one.name == rule);
-        let there = self.0.upstreams.source(repository).map(|source| source.repository);
-        let about = named.filter(|rule| there.as_ref().is_some_and(|there| rule.repositories.has(there)));
-        let mut jobs = about.filter_map(|rule| self.job(rule, there.as_ref()?));
-        let job = jobs.find(|job| job.repository == *repository);
-        job.ok_or_else(|| Error::MirrorUnknown(rule.into()))
+    async fn job_of(&self, repository: &RepositoryName, rule: &str) -> Result<Job> {
+        if let Some(there) = self.0.upstreams.source(repository).map(|source| source.repository) {
+            for rule in self.options().mirrors.iter().filter(|one| one.name == rule) {
+                if self.local_name(rule, &there).as_ref() == Some(repository)
+                    && self.is_about(rule, &there).await
+                    && let Some(job) = self.job(rule, &there)
+                {
+                    return Ok(job);
+                }
+            }
+        }
+        Err(Error::MirrorUnknown(rule.into()))
     }
 
     /// What a rule means for a repository of its upstream; `None` when that is not served.
@@ -141,7 +146,8 @@ impl Registry {
             false => rule.platforms.clone(),
         };
         let gate = Gate::new(rule.hours.clone(), self.options().clock);
-        let terms = Arc::new(Terms { gate, cap: self.0.mirrors.cap(&rule.name) });
+        let received = self.metrics().received_for(&rule.name, &repository);
+        let terms = Arc::new(Terms { gate, cap: self.0.mirrors.cap(&rule.name), received });
         Some(Job { rule: rule.clone(), repository, source, filter, terms })
     }
 }

@@ -200,14 +200,13 @@ impl Registry {
         patience: Duration,
     ) -> Result<Report> {
         let plan = request == Request::Plan;
-        let job = self.job_of(repository, rule)?;
         let run = match number {
             Some(number) => {
                 let run =
                     self.0.mirrors.runs().get(&(rule.to_owned(), repository.clone(), plan)).map(Arc::clone);
                 run.filter(|run| run.number == number).ok_or_else(|| Error::MirrorUnknown(rule.into()))?
             }
-            None => self.begin(job, plan),
+            None => self.begin(self.job_of(repository, rule).await?, plan),
         };
         if request == Request::RunNow {
             run.terms.gate.force();
@@ -251,6 +250,10 @@ impl Registry {
                 let ended = Ended(Arc::clone(&run));
                 registry.go_through(&job, plan, &run.report).await;
                 drop(ended);
+                if !plan {
+                    let now = (registry.options().clock.0)().as_second();
+                    registry.metrics().mirrored(&run.report.borrow(), now);
+                }
             }
         });
         run
