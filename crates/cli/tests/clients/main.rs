@@ -15,6 +15,7 @@ mod docker;
 mod ours;
 mod podman;
 mod registry;
+mod signed;
 mod skopeo;
 mod sparse;
 mod through_site;
