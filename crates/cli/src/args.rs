@@ -24,7 +24,7 @@ pub(crate) use image::{Image, ImageCommand, ImageComplete, ImagePrune, ImageShow
 pub(crate) use mirror::{Mirror, MirrorCommand, MirrorRule};
 pub(crate) use remote::{Access, DeltaList, DeltaPush, ImageName};
 pub(crate) use space::{Gc, Usage};
-pub(crate) use verify::Verify;
+pub(crate) use verify::{Signed, Verify};
 
 /// Image distribution for places with bad links: an OCI registry, a pull-through site and layer deltas in one binary.
 ///

@@ -37,6 +37,9 @@ pub(crate) enum ImageCommand {
 ///   evicted          it was here and was removed on purpose
 ///   absent upstream  the upstream does not have it either
 ///
+/// Where there is a policy (docs/signatures.md), what it has decided about each
+/// manifest: accepted or refused, by which part, with whose key, and when.
+///
 /// What is missing or evicted is fetched when a client asks for it, if it comes from
 /// an upstream that can be reached.
 ///

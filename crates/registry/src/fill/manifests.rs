@@ -168,7 +168,7 @@ impl Registry {
             tracing::warn!(repository = %wanted.repository, reference = %wanted.reference, %nothing, "nothing of an index is wanted of its upstream");
         }
         let (source, repository) = (&wanted.source, &wanted.repository);
-        let judged = self.admit_arrival(source, repository, manifest, tag).await?;
+        self.admit_arrival(source, repository, manifest, tag).await?;
         let new = store::NewManifest {
             digest: manifest.digest,
             bytes: manifest.bytes.clone(),
@@ -177,9 +177,6 @@ impl Registry {
             required: Vec::new(),
         };
         self.store().names().put_fetched(repository, new).await?;
-        match judged {
-            Some(judged) => self.keep_arrival(source, repository, &manifest.digest, tag, &judged).await,
-            None => Ok(()),
-        }
+        self.keep_arrival(source, repository, &manifest.digest, tag).await
     }
 }

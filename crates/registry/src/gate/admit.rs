@@ -38,19 +38,19 @@ impl Registry {
         }
     }
 
-    /// The verdict on a manifest that an upstream has sent, before anything is stored of it; `None` when it needs none.
+    /// The same for a manifest that an upstream has sent, before anything is stored of it.
     pub(crate) async fn admit_arrival(
         &self,
         source: &Source,
         repository: &RepositoryName,
         manifest: &Manifest,
         tag: Option<&Tag>,
-    ) -> Result<Option<Arc<Judged>>, Failure> {
-        let Some((court, _)) = self.court(repository) else { return Ok(None) };
+    ) -> Result<(), Failure> {
+        let Some((court, _)) = self.court(repository) else { return Ok(()) };
         let case = Case { court: &court, repository, source: Some(source), reach: Reach::Must(source) };
         let judged = self.judge(case, manifest, tag, 0).await?;
         match judged.accepted {
-            true => Ok(Some(judged)),
+            true => Ok(()),
             false => Err(self.refuse(case, &manifest.digest, tag, &judged)),
         }
     }
@@ -62,11 +62,12 @@ impl Registry {
         repository: &RepositoryName,
         digest: &Digest,
         tag: Option<&Tag>,
-        judged: &Judged,
     ) -> Result<(), Failure> {
         let Some((court, _)) = self.court(repository) else { return Ok(()) };
+        let known = court.known.recall(&(repository.clone(), *digest, tag.cloned()));
+        let Some(judged) = known.filter(|known| !known.is_evidence()) else { return Ok(()) };
         let case = Case { court: &court, repository, source: Some(source), reach: Reach::Here };
-        self.keep_verdict(case, digest, tag, judged).await
+        self.keep_verdict(case, digest, tag, &judged).await
     }
 
     /// Whether a caller sees what waits for its signature: whoever may push to a repository of this registry's own must be

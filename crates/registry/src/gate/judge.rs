@@ -87,9 +87,11 @@ impl Registry {
                 Some(judged) => Arc::new(judged),
                 None => {
                     let judged = Arc::new(self.try_case(case, manifest, tag, depth).await?);
-                    self.tell(case, &manifest.digest, tag, &judged);
-                    if !believed.is_some_and(|kept| judged.is(kept)) {
-                        self.keep_verdict(case, &manifest.digest, tag, &judged).await?;
+                    if !judged.is_evidence() {
+                        self.tell(case, &manifest.digest, tag, &judged);
+                        if !believed.is_some_and(|kept| judged.is(kept)) {
+                            self.keep_verdict(case, &manifest.digest, tag, &judged).await?;
+                        }
                     }
                     judged
                 }
@@ -206,6 +208,15 @@ impl Registry {
             let judged = self.judge(here, &stored, None, depth + 1).await?;
             if judged.accepted && judged.whole {
                 return Ok(Some(judged.because(Because::Index(&index))));
+            }
+            if judged.accepted {
+                // The index was accepted for its images; this may be one of them, under the index's name.
+                for tag in names.tags_of(repository, &index).await?.iter().take(MAX_AROUND) {
+                    let judged = self.judge_alone(here, &manifest.digest, Some(tag)).await?;
+                    if judged.accepted {
+                        return Ok(Some(judged.because(Because::Index(&index))));
+                    }
+                }
             }
         }
         let about = view.filter(|view| is_artifact(view)).and_then(|view| view.subject.as_ref());

@@ -52,6 +52,11 @@ impl Judged {
         Self { accepted: true, whole: true, text: json!({ "accepted": true, "evidence": true }) }
     }
 
+    /// Whether it is a signature, about which nothing is decided.
+    pub(super) fn is_evidence(&self) -> bool {
+        self.text["evidence"] == true
+    }
+
     /// An index is accepted because of all those of its images.
     pub(super) fn by_parts(parts: &[Self]) -> Option<Self> {
         let mut text = parts.first().filter(|_| parts.iter().all(|part| part.accepted))?.text.clone();

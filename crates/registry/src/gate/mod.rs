@@ -90,6 +90,11 @@ impl Registry {
         self.0.gate.0.store(court);
     }
 
+    /// Whether there is a policy.
+    pub(crate) fn has_policy(&self) -> bool {
+        self.0.gate.0.load().is_some()
+    }
+
     /// The policy's court for what is in `repository`; `None` when everything in it is served.
     fn court(&self, repository: &RepositoryName) -> Option<(Arc<Court>, Option<Source>)> {
         let court = self.0.gate.court()?;

@@ -17,7 +17,7 @@ use deltaport_oci::{Digest, Platform, Reference, RepositoryName};
 use deltaport_store as store;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Manifest, Registry, Result};
+use crate::{Error, Manifest, Registry, Result, Verdict};
 
 pub(crate) use absent::Lost;
 pub use absent::{Absent, Reason};
@@ -66,6 +66,9 @@ pub struct Node {
     /// Its configuration and layers, when it is here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blobs: Option<Blobs>,
+    /// What the policy has decided about it, by digest and under its tags, where there is a policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<Verdict>,
     /// The children of an index that is here, in its order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<Self>,
@@ -152,6 +155,7 @@ impl Registry {
             about: None,
             state: State::Present,
             blobs: None,
+            verdicts: Vec::new(),
             children: Vec::new(),
         };
         let root = Box::pin(self.look_into(root, &manifest, repository, policy, 0, &mut room)).await?;
@@ -168,6 +172,9 @@ impl Registry {
         depth: usize,
         room: &mut usize,
     ) -> Result<Node> {
+        if self.has_policy() {
+            node.verdicts = self.verdicts(repository, &node.digest).await?;
+        }
         let Some(view) = self.view_of(manifest) else { return Ok(node) };
         if !view.is_index() {
             node.blobs = Some(self.blobs_here(repository, &view).await?);
@@ -274,6 +281,7 @@ fn child_node(child: &Child<'_>, state: State) -> Node {
         about,
         state,
         blobs: None,
+        verdicts: Vec::new(),
         children: Vec::new(),
     }
 }

@@ -475,7 +475,9 @@ impl Registry {
             tags: tag.into_iter().cloned().collect(),
             required: Vec::new(),
         };
-        self.store().names().put_manifest(&job.repository, new).await.map_err(|error| error.to_string())
+        let put = self.store().names().put_manifest(&job.repository, new).await;
+        put.map_err(|error| error.to_string())?;
+        self.keep_arrival(&job.source, &job.repository, digest, tag).await.map_err(words)
     }
 }
 

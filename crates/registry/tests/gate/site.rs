@@ -154,6 +154,9 @@ async fn a_signature_of_an_index_counts_for_its_images_and_one_of_all_its_images
     assert!(parts.pull(&app(), "v2").await.is_ok());
     assert!(parts.pull(&app(), one.digest).await.is_ok());
     assert_eq!(Site::refusal(parts.pull(&app(), "v3").await).code, "unsigned");
+    let exact = Site::new(&script.url(), &signer.policy("matchExact")).await;
+    assert!(exact.pull(&app(), "v2").await.is_ok());
+    assert!(exact.pull(&app(), other.digest).await.is_ok(), "it is signed under the tag that led here");
 }
 
 #[tokio::test]

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
 
 use deltaport_oci::Platform;
+use deltaport_registry::Verdict;
 use deltaport_registry::image::{Evicted, Failed, Node, Pruned, Role, State, Tree};
+
+use serde_json::Value;
 
 use crate::args::ImageName;
 use crate::output::rounded;
@@ -21,12 +25,66 @@ pub(super) fn tree(image: &ImageName, tree: &Tree) -> String {
         let _ =
             writeln!(text, "  {:what$}  {:state$}  {:>size$}  {}", row.what, row.state, row.size, row.digest);
     }
+    add_verdicts(tree, &mut text);
     let states: BTreeSet<&str> = tree.nodes().filter_map(|node| meaning(node.state)).collect();
     if states.is_empty() && tree.is_complete() {
         text.push_str("Everything is here.\n");
     }
     for meaning in states {
         let _ = writeln!(text, "{meaning}");
+    }
+    text
+}
+
+/// A line for each verdict of the policy, under the manifests that they are on.
+fn add_verdicts(tree: &Tree, text: &mut String) {
+    if tree.nodes().all(|node| node.verdicts.is_empty()) {
+        return;
+    }
+    text.push_str("The policy has decided:\n");
+    for node in tree.nodes().filter(|node| !node.verdicts.is_empty()) {
+        let _ = writeln!(text, "  {}", node.digest);
+        for verdict in &node.verdicts {
+            let _ = writeln!(text, "    {}", decided(verdict));
+        }
+    }
+}
+
+/// A verdict in one line.
+fn decided(verdict: &Verdict) -> String {
+    let field = |path: &[&str]| {
+        let (first, rest) = path.split_first()?;
+        let value = rest.iter().try_fold(verdict.verdict.get(*first)?, |value, key| value.get(*key))?;
+        value.as_str().map(str::to_owned)
+    };
+    let name = verdict.tag.as_ref().map_or("by digest".to_owned(), |tag| format!("as {tag}"));
+    let accepted = verdict.verdict.get("accepted") == Some(&true.into());
+    let mut text = format!("{name}: {}", if accepted { "accepted" } else { "refused" });
+    if let Some(scope) = field(&["scope"]) {
+        let _ = write!(text, " by {scope}");
+    }
+    if let Some(why) = field(&["reason", "message"]) {
+        let _ = write!(text, ": {why}");
+    }
+    let grounds = verdict.verdict.get("grounds").and_then(Value::as_array).into_iter().flatten();
+    for signer in grounds.filter_map(|ground| ground.get("signer")) {
+        for (kind, words) in [("key", "key"), ("certificate", "certificate")] {
+            if let Some(signer) = signer.get(kind).and_then(Value::as_str) {
+                let _ = write!(text, ", signed with {words} {signer}");
+            }
+        }
+    }
+    for (key, words) in
+        [("index", "with the index"), ("tagged", "as it is"), ("about", "with what it is about,")]
+    {
+        if let Some(other) = field(&[key]) {
+            let _ = write!(text, ", {words} {other}");
+        }
+    }
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(verdict.at);
+    let _ = write!(text, "; {}", httpdate::fmt_http_date(at));
+    if !verdict.current {
+        text.push_str(", by another policy than now");
     }
     text
 }

@@ -1,5 +1,6 @@
 //! `deltaport verify`: whether a policy lets an image in.
 
+mod registry;
 mod signatures;
 
 use std::fmt::Write as _;
@@ -8,42 +9,45 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
-use deltaport_oci::{Descriptor, Digest};
+use deltaport_oci::manifest::View;
+use deltaport_oci::{Descriptor, Digest, media_type};
 use deltaport_trust::signatures::{
-    Demand, Ground, Image, ImageName, Policy, Refused, Signature, Time, Verdict,
+    Demand, Document, Ground, Image, ImageName, Policy, Refused, Signature, Time, Verdict,
 };
 use serde_json::{Value, json};
 
-use crate::args::{Layers, Verify};
+use crate::args::{Signed, Verify};
 use crate::commands::layout;
 use crate::output::Output;
-use crate::policy;
+use crate::{logging, policy};
+use registry::Registry;
 use signatures::Signatures;
 
 /// The most manifests that are judged: an index with its images.
 const MAX_MANIFESTS: usize = 4096;
 
+/// Where an image and its signatures are.
+trait Place {
+    /// What a manifest means; `None` when it is not there.
+    fn manifest(&self, descriptor: &Descriptor) -> anyhow::Result<Option<View>>;
+
+    /// The signatures of these manifests, and what there is instead of those that cannot be read.
+    fn signatures(&mut self, digests: &[Digest]) -> anyhow::Result<Vec<Document>>;
+}
+
 pub(crate) fn run(args: &Verify, output: &mut Output) -> anyhow::Result<ExitCode> {
-    let Layers::Image { layout, tag } = &args.image else {
-        bail!("IMAGE has to be an image in an OCI image layout, oci:DIR[:TAG]");
-    };
+    logging::start_for_command();
     let policy = policy::load(&args.policy)?.accepting_nameless(args.accept_nameless);
-    let name = name(args.name.as_ref(), tag.as_deref())?;
-    let entries = layout::all_entries(layout)?;
-    let images = layout::choose(signatures::but_signatures(layout, &entries), tag.as_deref())
-        .with_context(|| format!("in {}", layout.display()))?;
-    let mut court = Court {
-        policy: &policy,
-        name: &name,
-        layout,
-        signatures: Signatures::new(layout, entries),
-        now: SystemTime::now(),
-        verdicts: Vec::new(),
+    let (name, verdicts) = match &args.image {
+        Signed::Layout { layout, tag } => in_layout(args, &policy, layout, tag.as_deref())?,
+        Signed::Registry { image, name } => {
+            let name = args.name.clone().unwrap_or_else(|| name.clone());
+            let mut place = Registry::of(image, &args.access)?;
+            let root = place.root()?;
+            let verdicts = Court::new(&policy, &name, &mut place).judge_all(&[root])?;
+            (name, verdicts)
+        }
     };
-    for image in &images {
-        court.judge(image, &mut Vec::new())?;
-    }
-    let verdicts = court.verdicts;
     let accepted = !verdicts.is_empty() && verdicts.iter().all(|(_, verdict)| verdict.is_accepted());
     if args.json {
         let manifests: Vec<Value> = verdicts
@@ -67,6 +71,22 @@ pub(crate) fn run(args: &Verify, output: &mut Output) -> anyhow::Result<ExitCode
     Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The verdicts on an image in an OCI image layout.
+fn in_layout(
+    args: &Verify,
+    policy: &Policy,
+    layout: &Path,
+    tag: Option<&str>,
+) -> anyhow::Result<(ImageName, Vec<(Digest, Verdict)>)> {
+    let name = name(args.name.as_ref(), tag)?;
+    let entries = layout::all_entries(layout)?;
+    let images = layout::choose(signatures::but_signatures(layout, &entries), tag)
+        .with_context(|| format!("in {}", layout.display()))?;
+    let mut place = Signatures::new(layout, entries);
+    let verdicts = Court::new(policy, &name, &mut place).judge_all(&images)?;
+    Ok((name, verdicts))
+}
+
 /// What the image is called at its source: what was said, or else the tag, when that is a full name.
 fn name(said: Option<&ImageName>, tag: Option<&str>) -> anyhow::Result<ImageName> {
     if let Some(said) = said {
@@ -82,13 +102,21 @@ fn name(said: Option<&ImageName>, tag: Option<&str>) -> anyhow::Result<ImageName
 struct Court<'a> {
     policy: &'a Policy,
     name: &'a ImageName,
-    layout: &'a Path,
-    signatures: Signatures<'a>,
+    place: &'a mut dyn Place,
     now: SystemTime,
     verdicts: Vec<(Digest, Verdict)>,
 }
 
-impl Court<'_> {
+impl<'a> Court<'a> {
+    fn new(policy: &'a Policy, name: &'a ImageName, place: &'a mut dyn Place) -> Self {
+        Self { policy, name, place, now: SystemTime::now(), verdicts: Vec::new() }
+    }
+
+    fn judge_all(mut self, images: &[Descriptor]) -> anyhow::Result<Vec<(Digest, Verdict)>> {
+        images.iter().try_for_each(|image| self.judge(image, &mut Vec::new()))?;
+        Ok(self.verdicts)
+    }
+
     /// Judges a manifest and, if it is an index, what is in it. `within` are the indexes above.
     fn judge(&mut self, descriptor: &Descriptor, within: &mut Vec<Digest>) -> anyhow::Result<()> {
         let digest = descriptor.digest;
@@ -100,16 +128,16 @@ impl Court<'_> {
             Demand::Nothing(verdict) => verdict,
             Demand::Signatures => {
                 let signed: Vec<Digest> = within.iter().copied().chain([digest]).collect();
-                let documents = self.signatures.of(&signed)?;
+                let documents = self.place.signatures(&signed)?;
                 self.policy.judge(image, &documents, self.now)
             }
         };
         self.verdicts.push((digest, verdict));
-        // What is not here, of a sparse index, is judged all the same: its digest is known.
-        if !layout::blob_path(self.layout, &digest).exists() {
+        if !media_type::is_index(&descriptor.media_type) {
             return Ok(());
         }
-        let (_, view) = layout::manifest(self.layout, descriptor)?;
+        // What is not here, of a sparse index, is judged all the same: its digest is known.
+        let Some(view) = self.place.manifest(descriptor)? else { return Ok(()) };
         within.push(digest);
         for child in &view.manifests {
             self.judge(child, within)?;

@@ -8,6 +8,7 @@ use deltaport_oci::manifest::View;
 use deltaport_oci::{Descriptor, Digest};
 use deltaport_trust::signatures::{ARTIFACT_TYPES, Document, DocumentError, Layer, layers, signature_tag};
 
+use super::Place;
 use crate::commands::layout;
 
 /// The most entries of a layout that are looked at for signatures.
@@ -34,8 +35,7 @@ impl<'a> Signatures<'a> {
         Self { layout, entries }
     }
 
-    /// The signatures of these manifests, and what there is instead of those that cannot be read.
-    pub(super) fn of(&self, digests: &[Digest]) -> anyhow::Result<Vec<Document>> {
+    fn of(&self, digests: &[Digest]) -> anyhow::Result<Vec<Document>> {
         let tags: Vec<String> =
             digests.iter().filter_map(signature_tag).map(|tag| tag.as_str().to_owned()).collect();
         let lists: Vec<String> =
@@ -89,6 +89,19 @@ impl<'a> Signatures<'a> {
             Ok(bytes) => layer.with(bytes).unwrap_or_else(Document::from),
             Err(_) => DocumentError::Missing(digest).into(),
         }
+    }
+}
+
+impl Place for Signatures<'_> {
+    fn manifest(&self, descriptor: &Descriptor) -> anyhow::Result<Option<View>> {
+        match layout::blob_path(self.layout, &descriptor.digest).exists() {
+            true => Ok(Some(layout::manifest(self.layout, descriptor)?.1)),
+            false => Ok(None),
+        }
+    }
+
+    fn signatures(&mut self, digests: &[Digest]) -> anyhow::Result<Vec<Document>> {
+        self.of(digests)
     }
 }
 
