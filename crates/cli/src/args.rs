@@ -50,7 +50,7 @@ pub(crate) enum Command {
     Image(Box<Image>),
     Mirror(Box<Mirror>),
     Demo(Demo),
-    Verify(Verify),
+    Verify(Box<Verify>),
 }
 
 /// Serve images until told to stop
