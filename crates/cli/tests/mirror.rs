@@ -196,17 +196,29 @@ async fn two_hundred_tags_that_have_not_moved_cost_one_head_each() {
         names.push(format!("v1.{number}"));
     }
     hub.blob(&layer);
-    let site = hub.site(&format!("tags = {names:?}")).await;
+    let mut site = hub.site(&format!("tags = {names:?}")).await;
     let (status, first) = report(&site, "run");
     assert_eq!((status, first["wanted"].clone()), (Some(0), json!(200)), "{first:#}");
     assert!(first["tags"].as_array().unwrap().iter().all(|tag| tag["outcome"] == "mirrored"));
-    let before = hub.0.asked().len();
-    let (status, warm) = report(&site, "run");
-    assert_eq!(status, Some(0));
-    assert!(warm["tags"].as_array().unwrap().iter().all(|tag| tag["outcome"] == "unchanged"));
-    let asked = hub.0.asked().split_off(before);
-    let heads = asked.iter().filter(|asked| asked.method == "HEAD").count();
-    assert_eq!((heads, asked.len()), (200, 200), "200 HEADs, no GET");
+    for restarted in [false, true] {
+        if restarted {
+            site.kill();
+            site.start_again().await;
+        }
+        let before = hub.0.asked().len();
+        let (status, warm) = report(&site, "run");
+        assert_eq!(status, Some(0));
+        assert!(warm["tags"].as_array().unwrap().iter().all(|tag| tag["outcome"] == "unchanged"));
+        let asked = hub.0.asked().split_off(before);
+        let questions = |method: &str| {
+            asked
+                .iter()
+                .filter(|asked| asked.method == method && asked.target.starts_with("/v2/app/"))
+                .count()
+        };
+        assert_eq!((questions("HEAD"), questions("GET")), (200, 0), "200 HEADs, no GET; {restarted}");
+        assert!(restarted || asked.len() == 200, "and nothing else");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

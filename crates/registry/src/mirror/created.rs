@@ -4,7 +4,7 @@
 //! What is under a digest does not change, so each is looked at once, and remembered.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use deltaport_oci::manifest::View;
@@ -24,7 +24,13 @@ use crate::upstream::Ask;
 const CREATED: &str = "org.opencontainers.image.created";
 /// The largest configuration that is looked at, in bytes. Real ones have some kilobytes.
 const MAX_CONFIG: u64 = 4 << 20;
-/// How long it is remembered when an image was made, if no run asks.
+/// What notes are called of when an image was made, in milliseconds since 1970: by its digest.
+const NOTES: &str = "image-created";
+/// The note of an image that does not say it: no time that there is.
+const UNSAID: i64 = i64::MIN;
+/// How many of these notes there are. One takes about 200 bytes.
+const MAX_NOTES: usize = 65_536;
+/// How long one is kept.
 const LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 #[derive(Deserialize)]
@@ -42,6 +48,7 @@ impl Registry {
         job: &Job,
         tags: impl IntoIterator<Item = Tag>,
     ) -> Result<BTreeMap<Tag, Option<Digest>>, String> {
+        self.store().names().trim_notes(NOTES, MAX_NOTES).await.map_err(|error| error.to_string())?;
         let looks = stream::iter(tags).map(|tag| async move {
             let cannot = |why| format!("it cannot be told how new {tag} is: {why}");
             let reference = Reference::Tag(tag.clone());
@@ -61,12 +68,13 @@ impl Registry {
 
     /// When the image of a digest was made, if it says so.
     async fn created(&self, job: &Job, digest: Digest) -> Result<Option<Timestamp>, String> {
-        let memory = &self.0.mirrors.created;
-        if let Some(known) = memory.recall(&digest) {
-            return Ok(known);
+        let (names, key) = (self.store().names(), digest.to_string());
+        if let Some(noted) = names.note(NOTES, &key).await.map_err(|error| error.to_string())? {
+            return Ok(Timestamp::from_millisecond(noted).ok());
         }
         let created = self.look_when(job, digest).await?;
-        memory.remember(digest, created, Instant::now() + LIFE);
+        let value = created.map_or(UNSAID, Timestamp::as_millisecond);
+        names.put_note(NOTES, &key, value, LIFE).await.map_err(|error| error.to_string())?;
         Ok(created)
     }
 

@@ -4,12 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use deltaport_oci::{Digest, Platform, Reference, RepositoryName, Tag};
 use deltaport_store as store;
 use futures_util::{StreamExt as _, stream};
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -23,14 +22,14 @@ use crate::{Error, Manifest, Registry, Result};
 
 /// How many blobs of one tag are fetched, or wait for their turn on the link, at the same time.
 const BLOBS: usize = 32;
-/// How many tags are known to be as upstream with everything about them. One takes about 250 bytes.
+/// What notes are called that an image is here with everything about it: by rule, local repository, platforms and digest.
+const SETTLED: &str = "mirror-settled";
+/// How many of these notes there are. One takes about 250 bytes.
 const MAX_SETTLED: usize = 65_536;
 /// How long that is believed while the tag does not move: signatures may be added to an image that is as it was.
-const SETTLED: Duration = Duration::from_secs(24 * 60 * 60);
+const SETTLED_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// For how many rules the catalog is remembered.
 const MAX_CATALOGS: usize = 1024;
-/// Of how many images it is known when they were made. One takes about 120 bytes.
-const MAX_CREATED: usize = 65_536;
 /// How many runs are remembered. When there are more, those that are over are forgotten.
 const MAX_RUNS: usize = 4096;
 /// How many tags one run looks at.
@@ -48,10 +47,6 @@ pub(crate) struct Mirrors {
     /// The last run of each rule, repository and kind.
     runs: Mutex<BTreeMap<Key, Arc<Run>>>,
     next: AtomicU64,
-    /// By rule and local repository, images that are here with everything about them.
-    settled: Memory<(String, RepositoryName, Digest), ()>,
-    /// When images were made, if they say so.
-    pub(super) created: Memory<Digest, Option<Timestamp>>,
     /// Repositories that the catalogs of upstreams have for rules.
     pub(super) catalogs: Memory<String, catalog::Found>,
     /// What the transfers of each rule that has a cap share.
@@ -73,8 +68,6 @@ impl Mirrors {
         Self {
             runs: Mutex::default(),
             next: AtomicU64::new(1),
-            settled: Memory::new(MAX_SETTLED),
-            created: Memory::new(MAX_CREATED),
             catalogs: Memory::new(MAX_CATALOGS),
             caps: caps.collect(),
         }
@@ -262,12 +255,14 @@ impl Registry {
     /// Goes through the tags that a rule wants.
     async fn go_through(&self, job: &Job, plan: bool, report: &watch::Sender<Report>) {
         let in_its_hours = async || {
-            if plan {
-            } else {
-                job.terms.gate.opened().await
+            if !plan {
+                job.terms.gate.opened().await;
             }
         };
         in_its_hours().await;
+        if let Err(error) = self.store().names().trim_notes(SETTLED, MAX_SETTLED).await {
+            tracing::warn!(rule = job.rule.name, %error, "what runs have noted could not be trimmed");
+        }
         let before = job.source.remote.client.received();
         let received = || job.source.remote.client.received().saturating_sub(before);
         let (listed, tags) = match self.wanted(job).await {
@@ -330,8 +325,8 @@ impl Registry {
             Ok(None) => return TagReport::failed(tag, "the upstream does not have this tag".to_owned()),
             Err(failure) => return TagReport::failed(tag, words(failure)),
         };
-        let key = (job.rule.name.clone(), job.repository.clone(), digest);
-        match self.is_settled(job, &reference, &key).await {
+        let key = format!("{} {} {} {digest}", job.rule.name, job.repository, job.filter);
+        match self.is_settled(job, &reference, &digest, &key).await {
             Ok(true) => return TagReport { digest: Some(digest), ..TagReport::new(tag, Outcome::Unchanged) },
             Ok(false) => {}
             Err(why) => return TagReport { digest: Some(digest), ..TagReport::failed(tag, why) },
@@ -363,7 +358,10 @@ impl Registry {
             done.outcome = Outcome::Failed;
         }
         if !plan && done.outcome != Outcome::Failed {
-            self.0.mirrors.settled.remember(key, (), Instant::now() + SETTLED);
+            // Without the note, the next run looks again.
+            if let Err(error) = self.store().names().put_note(SETTLED, &key, 0, SETTLED_LIFE).await {
+                tracing::warn!(rule = job.rule.name, %error, "it could not be noted that an image is here");
+            }
         }
         done
     }
@@ -373,13 +371,15 @@ impl Registry {
         &self,
         job: &Job,
         reference: &Reference,
-        key: &(String, RepositoryName, Digest),
+        digest: &Digest,
+        key: &str,
     ) -> Result<bool, String> {
-        if self.0.mirrors.settled.recall(key).is_none() {
+        let names = self.store().names();
+        if names.note(SETTLED, key).await.map_err(|error| error.to_string())?.is_none() {
             return Ok(false);
         }
-        let stored = self.store().names().manifest(&job.repository, reference).await;
-        match stored.map_err(|error| error.to_string())?.filter(|stored| stored.digest == key.2) {
+        let stored = names.manifest(&job.repository, reference).await;
+        match stored.map_err(|error| error.to_string())?.filter(|stored| stored.digest == *digest) {
             Some(stored) => self.is_whole(job, &stored).await.map_err(words),
             None => Ok(false),
         }

@@ -12,6 +12,7 @@ pub(crate) mod database;
 pub(crate) mod deltas;
 pub(crate) mod jobs;
 pub(crate) mod manifests;
+pub(crate) mod notes;
 pub(crate) mod past;
 pub(crate) mod referrers;
 pub(crate) mod replay;
@@ -26,7 +27,7 @@ pub(crate) mod writer;
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use deltaport_oci::{Descriptor, Digest, Reference, RepositoryName, Tag, manifest};
@@ -430,6 +431,25 @@ impl Names {
         self.core.database.read(move |names| deltas::between(names, &repository, &delta)).await
     }
 
+    /// What is noted under a topic and a key, if that still holds.
+    pub async fn note(&self, topic: &'static str, key: &str) -> Result<Option<i64>> {
+        let (key, now) = (key.to_owned(), milliseconds(SystemTime::now()));
+        self.core.database.read(move |names| notes::find(names, topic, &key, now)).await
+    }
+
+    /// Notes a value for `life`, in place of an earlier one. Notes are no names: they may be forgotten, and are after
+    /// [`rebuild`](crate::rebuild). See [`Names::trim_notes`].
+    pub async fn put_note(&self, topic: &'static str, key: &str, value: i64, life: Duration) -> Result<()> {
+        let (key, until) = (key.to_owned(), milliseconds(SystemTime::now() + life));
+        self.core.database.change(move |tx| notes::put(tx, topic, &key, value, until)).await
+    }
+
+    /// Forgets the notes that do not hold any more, and of the others of a topic all but the `limit` that hold longest.
+    pub async fn trim_notes(&self, topic: &'static str, limit: usize) -> Result<()> {
+        let now = milliseconds(SystemTime::now());
+        self.core.database.change(move |tx| notes::trim(tx, topic, limit, now)).await
+    }
+
     /// How many bytes are here only because they came from upstreams: the disk would have as many more without them.
     pub async fn cached_bytes(&self) -> Result<u64> {
         self.core.database.read(cached::bytes).await
@@ -521,7 +541,7 @@ impl Names {
 
 /// A time of a row.
 pub(crate) fn from_milliseconds(at: i64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(at.max(0).unsigned_abs())
+    SystemTime::UNIX_EPOCH + Duration::from_millis(at.max(0).unsigned_abs())
 }
 
 /// How many rows to ask for in order to learn whether there are more than `limit`.

@@ -8,10 +8,10 @@ use rusqlite::Connection;
 use crate::error::{Error, Result};
 
 /// What `user_version` is in a database of this program.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 
 /// Step `n` takes a database from version `n` to `n + 1`. A released step is never changed.
-const STEPS: [&str; 5] = [V1, V2, V3, V4, V5];
+const STEPS: [&str; 6] = [V1, V2, V3, V4, V5, V6];
 
 /// How often a prepared statement is found again.
 const STATEMENTS: usize = 128;
@@ -307,4 +307,17 @@ CREATE TABLE verdict (
     FOREIGN KEY (repository, digest) REFERENCES manifest (repository, digest) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX verdict_refused ON verdict (policy, repository, digest) WHERE accepted = 0;
+";
+
+/// What was found out and may be forgotten.
+const V6: &str = "
+-- What is believed until a time. What a value means is said by who notes it.
+CREATE TABLE note (
+    topic TEXT NOT NULL,
+    key   TEXT NOT NULL,
+    value INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    PRIMARY KEY (topic, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX note_by_end ON note (until);
 ";

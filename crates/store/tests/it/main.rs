@@ -12,6 +12,7 @@ mod damage;
 mod faults;
 mod hub;
 mod model;
+mod notes;
 mod partials;
 mod space;
 mod uploads;
