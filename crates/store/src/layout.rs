@@ -15,6 +15,9 @@
 //!   partial/<key>.record       how many of these bytes are durable, and the state of the hash after them
 //!   partial/<key>.new          a record before it takes the place of the old one
 //!   quarantine/                what a check put aside: damaged blobs, journals and databases
+//!   private/<name>             secrets and what is known of others' keys; mode 0600, replaced whole
+//!   private/<name>.new         such a file before it takes the place of the old one
+//!   private/lock               flock(2) of who changes one of them
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -159,6 +162,18 @@ impl Layout {
 
     pub(crate) fn quarantine(&self) -> PathBuf {
         self.root.join("quarantine")
+    }
+
+    pub(crate) fn private(&self, name: &str) -> PathBuf {
+        self.root.join("private").join(name)
+    }
+
+    pub(crate) fn new_private(&self, name: &str) -> PathBuf {
+        self.private(&format!("{name}.new"))
+    }
+
+    pub(crate) fn private_lock(&self) -> PathBuf {
+        self.private("lock")
     }
 }
 

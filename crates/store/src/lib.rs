@@ -24,6 +24,7 @@ mod layout;
 mod names;
 mod open;
 mod partial;
+mod private;
 mod rebuild;
 mod staging;
 mod uploads;
@@ -47,6 +48,7 @@ pub use names::{
     NewManifest, Page, Referenced, Verdict,
 };
 pub use partial::Partial;
+pub use private::{MAX_PRIVATE_LEN, PrivateFile, Stamp};
 pub use rebuild::{Rebuilt, rebuild};
 pub use staging::Staging;
 pub use uploads::{Appender, Uploads};
