@@ -160,6 +160,11 @@ impl Passwords {
         self.users.len()
     }
 
+    /// Whether there is a user of this name.
+    pub fn contains(&self, user: &str) -> bool {
+        self.users.contains_key(user)
+    }
+
     /// Whether there are no users.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()

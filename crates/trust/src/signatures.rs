@@ -22,11 +22,11 @@
 mod bundle;
 mod calendar;
 mod certificate;
-mod der;
+pub(crate) mod der;
 mod document;
 mod encoding;
 mod image_name;
-mod json;
+pub(crate) mod json;
 mod judge;
 mod key;
 mod log;

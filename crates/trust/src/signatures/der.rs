@@ -20,14 +20,19 @@ const BOOLEAN: u8 = 0x01;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
 /// `[0]` and `[3]` of a TBSCertificate, explicit.
 const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
-/// `[1]` of a GeneralName, an implicit IA5String.
-const RFC822_NAME: u8 = 0x81;
+/// `[1]`, `[2]` and `[6]` of a GeneralName, implicit IA5Strings.
+pub(crate) const RFC822_NAME: u8 = 0x81;
+pub(crate) const DNS_NAME: u8 = 0x82;
+pub(crate) const URI_NAME: u8 = 0x86;
 
 /// `id-ce-subjectAltName`, 2.5.29.17.
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+/// `id-at-commonName`, 2.5.4.3.
+const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
 /// Bytes that elements are taken off the front of.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +107,7 @@ pub(crate) fn spki_algorithm(spki: &[u8]) -> Option<&[u8]> {
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate<'a> {
     pub(crate) valid: Period,
+    subject: &'a [u8],
     extensions: Vec<(&'a [u8], &'a [u8])>,
 }
 
@@ -116,7 +122,7 @@ impl<'a> Certificate<'a> {
         let mut validity = Reader(tbs.element(SEQUENCE)?);
         let (from, until) = (time(validity.any()?)?, time(validity.any()?)?);
         validity.end()?;
-        let _subject = tbs.element(SEQUENCE)?;
+        let subject = tbs.element(SEQUENCE)?;
         let _key = tbs.element(SEQUENCE)?;
         let extensions = match tbs.any() {
             None => Vec::new(),
@@ -124,7 +130,7 @@ impl<'a> Certificate<'a> {
             // Identifiers of issuer and subject are of version 2 and were given up.
             Some(_) => return None,
         };
-        Some(Self { valid: Period { from: Some(from), until: Some(until) }, extensions })
+        Some(Self { valid: Period { from: Some(from), until: Some(until) }, subject, extensions })
     }
 
     /// The value of the extension with `oid`, if the certificate has it.
@@ -134,18 +140,43 @@ impl<'a> Certificate<'a> {
 
     /// The e-mail addresses that the certificate was issued for; `None` when they cannot be read.
     pub(crate) fn emails(&self) -> Option<Vec<&'a str>> {
+        self.alternative_names(RFC822_NAME)
+    }
+
+    /// The alternative names of one kind; `None` when they cannot be read.
+    pub(crate) fn alternative_names(&self, kind: u8) -> Option<Vec<&'a str>> {
         let Some(value) = self.extension(SUBJECT_ALT_NAME) else { return Some(Vec::new()) };
         let mut names = Reader(only(value, SEQUENCE)?);
-        let mut emails = Vec::new();
+        let mut found = Vec::new();
         for _ in 0..MAX_ITEMS {
             if names.end().is_some() {
-                return Some(emails);
+                return Some(found);
             }
-            if let (RFC822_NAME, name) = names.any()? {
-                emails.push(std::str::from_utf8(name).ok().filter(|name| name.is_ascii())?);
+            let (tag, name) = names.any()?;
+            if tag == kind {
+                found.push(std::str::from_utf8(name).ok().filter(|name| name.is_ascii())?);
             }
         }
-        names.end().map(|()| emails)
+        names.end().map(|()| found)
+    }
+
+    /// The common names in the subject; `None` when they cannot be read.
+    pub(crate) fn common_names(&self) -> Option<Vec<&'a str>> {
+        let mut parts = Reader(self.subject);
+        let mut found = Vec::new();
+        for _ in 0..MAX_ITEMS {
+            if parts.end().is_some() {
+                return Some(found);
+            }
+            let mut attributes = Reader(parts.element(SET)?);
+            let mut attribute = Reader(attributes.element(SEQUENCE)?);
+            let kind = attribute.element(OBJECT_IDENTIFIER)?;
+            let (_, value) = attribute.any()?;
+            if kind == COMMON_NAME {
+                found.push(std::str::from_utf8(value).ok()?);
+            }
+        }
+        parts.end().map(|()| found)
     }
 }
 
@@ -224,7 +255,9 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), text in "[0-9]{0,16}Z?", tag in 0x17..0x19_u8) {
             let _ = spki_algorithm(&bytes);
-            let _ = Certificate::read(&bytes).map(|certificate| certificate.emails().map(|emails| emails.len()));
+            let _ = Certificate::read(&bytes).map(|certificate| {
+                (certificate.emails().map(|emails| emails.len()), certificate.common_names().map(|names| names.len()))
+            });
             let _ = time((tag, text.as_bytes()));
         }
     }
