@@ -5,6 +5,7 @@ mod image;
 mod mirror;
 mod remote;
 mod space;
+mod token;
 mod verify;
 
 use std::ffi::{OsStr, OsString};
@@ -24,6 +25,7 @@ pub(crate) use image::{Image, ImageCommand, ImageComplete, ImagePrune, ImageShow
 pub(crate) use mirror::{Mirror, MirrorCommand, MirrorRule};
 pub(crate) use remote::{Access, DeltaList, DeltaPush, ImageName};
 pub(crate) use space::{Gc, Usage};
+pub(crate) use token::{Expiry, Token, TokenCommand, TokenCreate, TokenList, TokenRevoke};
 pub(crate) use verify::{Signed, Verify};
 
 /// Image distribution for places with bad links: an OCI registry, a pull-through site and layer deltas in one binary.
@@ -46,6 +48,7 @@ pub(crate) enum Command {
     Usage(Usage),
     Gc(Gc),
     Passwd(Passwd),
+    Token(Token),
     Delta(Box<Delta>),
     Image(Box<Image>),
     Mirror(Box<Mirror>),

@@ -5,15 +5,18 @@ use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use deltaport_client::{ClientCertificate, CredentialSource, Credentials, Upstream};
+use deltaport_client::{ClientCertificate, CredentialSource, Credentials, IssuerKeys, Upstream};
 use deltaport_oci::platform::Filter;
 use deltaport_registry::Registry;
+use deltaport_registry::issuers::{Issuers, KeySource, Provider};
 use deltaport_registry::mirror::select::NewestBy;
 use deltaport_registry::mirror::timetable::Windows;
 use deltaport_registry::mirror::{Begin, Clock, Hours, Rule, Selection, TimeZone, zone};
+use deltaport_registry::tokens::{AccessTokens, RobotTokens};
 use deltaport_registry::upstream::{Lifetime, Stale, TagPolicy, TagRule};
-use deltaport_server::{BindError, Server};
+use deltaport_server::{AuditLog, BindError, Server};
 use deltaport_store::{Faults, Store};
+use deltaport_trust::tokens::Issuer;
 use deltaport_trust::{Passwords, Rules};
 
 use crate::args::{Access, Place};
@@ -217,7 +220,8 @@ fn tls(settings: &Settings, data: &Path) -> Option<deltaport_server::Tls> {
             (both.clone(), both, true)
         }
     };
-    Some(deltaport_server::Tls { certificate, key, awaited })
+    let client_ca = settings.tls.client_ca.clone();
+    Some(deltaport_server::Tls { certificate, key, awaited, client_ca })
 }
 
 /// Where the account at an authority, and what it issued, are kept.
@@ -245,7 +249,12 @@ pub(crate) fn acme(settings: &Settings, data: &Path) -> anyhow::Result<Option<de
 }
 
 /// Makes the server listen. What it is issued is kept below `data`.
-pub(crate) async fn server(settings: &Settings, data: &Path, registry: Registry) -> anyhow::Result<Server> {
+pub(crate) async fn server(
+    settings: &Settings,
+    data: &Path,
+    registry: Registry,
+    audit: Option<AuditLog>,
+) -> anyhow::Result<Server> {
     let limits = &settings.limits;
     let stall = limits.stall_timeout.0;
     let options = deltaport_server::Options {
@@ -257,6 +266,18 @@ pub(crate) async fn server(settings: &Settings, data: &Path, registry: Registry)
         },
         insecure_http: settings.insecure_http,
         passwords: settings.access.htpasswd.clone(),
+        access_tokens: settings.access.tokens.then(|| AccessTokens::open(data, &service(settings))),
+        robots: Some(robots(data)),
+        issuers: issuers(settings, data)?,
+        url: settings.access.url.clone(),
+        certificates: settings
+            .access
+            .certificate
+            .iter()
+            .filter_map(settings::Certificate::identity)
+            .collect(),
+        counted_users: settings.access.counted_users.clone(),
+        audit,
         limits: deltaport_server::Limits {
             header_bytes: bytes(limits.header_size),
             connections: count(limits.connections),
@@ -271,6 +292,47 @@ pub(crate) async fn server(settings: &Settings, data: &Path, registry: Registry)
         },
     };
     Server::bind(options, registry).await.map_err(explain)
+}
+
+/// What access tokens are issued by and for: what clients call this registry, where that is known.
+fn service(settings: &Settings) -> String {
+    let host = settings.access.url.as_deref().and_then(|url| url.split_once("://")).map(|(_, host)| host);
+    host.map_or("deltaport", |host| host.trim_end_matches('/')).to_owned()
+}
+
+/// The CI systems whose tokens are believed, if there are any.
+fn issuers(settings: &Settings, data: &Path) -> anyhow::Result<Option<Issuers>> {
+    let providers = settings.access.oidc.iter().map(provider).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(Some(providers)
+        .filter(|providers| !providers.is_empty())
+        .map(|providers| Issuers::open(data, providers)))
+}
+
+fn provider(issuer: &settings::Issuer) -> anyhow::Result<Provider> {
+    let keys = match &issuer.keys {
+        Some(path) => KeySource::File(path.clone()),
+        None => {
+            let ca = issuer.ca.as_deref().map(read).transpose()?.map(String::into_bytes);
+            KeySource::Fetched(Box::new(IssuerKeys::new(&issuer.issuer, ca)?))
+        }
+    };
+    let claims = issuer.claims.clone();
+    let (audience, user) = (issuer.audience.clone(), issuer.user.as_str().into());
+    let believed = Issuer { issuer: issuer.issuer.clone(), audience, claims, user };
+    Ok(Provider { issuer: believed, keys, max_age: issuer.max_age.0 })
+}
+
+/// The programs that may log in to what is kept in `data`.
+pub(crate) fn robots(data: &Path) -> RobotTokens {
+    RobotTokens::new(data)
+}
+
+/// Opens the audit log, if there is to be one.
+pub(crate) fn audit(settings: &Settings) -> anyhow::Result<Option<AuditLog>> {
+    let open = |path: &PathBuf| {
+        AuditLog::open(path).with_context(|| format!("cannot write the audit log {}", path.display()))
+    };
+    settings.audit.file.as_ref().map(open).transpose()
 }
 
 /// What to do about an address that cannot be listened on.
@@ -370,10 +432,12 @@ pub(crate) fn files_that_cannot_be_used(settings: &Settings) -> Vec<anyhow::Erro
     if let Some(path) = &settings.access.htpasswd {
         errors.extend(passwords(path).err());
     }
-    for path in [&settings.tls.certificate, &settings.tls.key, &settings.acme.ca].into_iter().flatten() {
+    let files = [&settings.tls.certificate, &settings.tls.key, &settings.tls.client_ca, &settings.acme.ca];
+    for path in files.into_iter().flatten() {
         errors.extend(read(path).err());
     }
     errors.extend(policy::trust(&settings.trust).err());
+    errors.extend(settings.access.oidc.iter().filter_map(|issuer| provider(issuer).err()));
     errors.extend(settings.upstream.iter().filter_map(|upstream| client(upstream).err()));
     errors
 }

@@ -1,6 +1,7 @@
 //! May this caller do that? The only place that asks the rules.
 
 use deltaport_oci::RepositoryName;
+use deltaport_trust::tokens::Scopes;
 use deltaport_trust::{Action, Caller};
 
 use crate::{Error, Registry, Result};
@@ -21,6 +22,14 @@ impl Registry {
             None => self.0.rules.load().admits(caller),
         };
         if granted { Ok(()) } else { Err(Error::Denied) }
+    }
+
+    /// What of `asked` a token for `caller` may be for. `host` is what the client calls this registry.
+    ///
+    /// Clients ask for tokens by the names that they know. Which repository such a name stands for may depend on the
+    /// registry that a later request means, so that a token is for all of them; that request is asked about for itself.
+    pub fn scopes(&self, caller: &Caller, asked: Scopes, host: Option<&str>) -> Scopes {
+        caller.scopes(asked, &self.0.rules.load(), |name| self.names_of(name, host))
     }
 
     /// The same question where a refusal is not an error: a list that leaves things out, a mount that becomes an

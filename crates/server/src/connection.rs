@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use deltaport_trust::certificates;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -54,13 +55,16 @@ pub(crate) async fn serve(
     }
     let activity = Arc::new(Activity::default());
     let stream = ClientStream::new(stream, Arc::clone(&activity));
-    let peer = Peer { shared: Arc::clone(&shared), address, activity };
+    let mut peer = Peer { shared: Arc::clone(&shared), address, certified: None, activity };
     let Some(tls) = tls else {
         return serve_http1(stream, peer, stop).await;
     };
     let handshake = tokio::time::timeout(peer.shared.limits.header_timeout, tls.accept(stream));
     match stop.run_until_cancelled(handshake).await {
         Some(Ok(Ok(stream))) => {
+            // The handshake has proven that the certificate is valid and the client's.
+            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            peer.certified = shown.and_then(|der| certificates::user(&peer.shared.certificates, der));
             match stream.get_ref().1.alpn_protocol() {
                 Some(b"h2") => serve_http2(stream, peer, stop).await,
                 // The handshake was all that the authority wanted (RFC 8737, section 3).

@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
+use deltaport_oci::RepositoryName;
 use deltaport_oci::wire::{Query, Route, RouteError};
-use deltaport_trust::Action;
-use http::header::{HOST, X_CONTENT_TYPE_OPTIONS};
+use deltaport_trust::{Action, Caller};
+use http::header::{AUTHORIZATION, HOST, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::body::{Body, Content};
 use crate::error::Failure;
 use crate::exchange::Exchange;
 use crate::handlers::{self, Asked};
+use crate::identity::Credentials;
 use crate::peer::Peer;
+use crate::realm::{self, TOKEN_PATH};
 use crate::request::Payload;
 
 /// Answers one request.
@@ -22,7 +25,7 @@ pub(crate) async fn handle(request: Request<Incoming>, peer: Peer) -> Response<B
     let mut exchange = Exchange::new(&peer, &request);
     let mut payload = Payload::new(incoming, Arc::clone(&peer.activity));
     let answer = answer(&peer, &request, &mut payload, &mut exchange).await;
-    let mut response = answer.unwrap_or_else(Failure::into_response);
+    let mut response = answer.unwrap_or_else(|failure| refuse(&peer, &request, &mut exchange, failure));
     // What was pushed is what it says it is, and no page because it looks like one.
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if request.method == Method::HEAD {
@@ -32,9 +35,35 @@ pub(crate) async fn handle(request: Request<Incoming>, peer: Peer) -> Response<B
     if !payload.is_empty() {
         peer.activity.leave_unread();
     }
-    exchange.status = response.status().as_u16();
+    exchange.answered(&response);
     exchange.bytes_in = payload.received();
     response.map(|content| Body::new(content, peer.activity, exchange))
+}
+
+/// The answer that says why there is no other. Who has to log in for a resource is asked for a token, where there are any.
+fn refuse(peer: &Peer, request: &Parts, exchange: &mut Exchange, failure: Failure) -> Response<Content> {
+    exchange.refused(&failure);
+    if exchange.claimed.is_none() && failure.is_about_credentials() {
+        exchange.claimed = request.headers.get(AUTHORIZATION).map(claimed);
+    }
+    let token_error = failure.token_error();
+    let mut response = failure.into_response();
+    if response.status() == StatusCode::UNAUTHORIZED && exchange.route != TOKEN {
+        let challenge = peer.shared.realm.bearer(request, exchange.scope.as_deref(), token_error);
+        if let Some(challenge) = challenge {
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+    }
+    response
+}
+
+/// Who a header that is not believed says it is from.
+fn claimed(header: &HeaderValue) -> String {
+    match header.to_str().ok().and_then(Credentials::parse) {
+        Some(Credentials::Basic { user, .. }) => user,
+        Some(Credentials::Bearer(_)) => "(a token)".to_owned(),
+        None => "(not readable)".to_owned(),
+    }
 }
 
 async fn answer(
@@ -50,14 +79,20 @@ async fn answer(
         Target::Health => return handlers::health::health(request),
         Target::Ready => return handlers::health::ready(peer, request).await,
         Target::Metrics => return handlers::health::metrics(peer, request),
+        Target::Token => return handlers::token::token(peer, request, payload, exchange).await,
     };
     let action = action(&route, &request.method)?;
-    let caller = peer.shared.identity.caller(request, peer.address).await?;
+    let named = route.repository().cloned();
+    exchange.action = Some(action);
+    exchange.scope = match (&named, &route) {
+        (Some(name), _) => Some(realm::scope(action, name.as_str())),
+        (None, Route::Catalog) => Some("registry:catalog:*".to_owned()),
+        (None, _) => None,
+    };
+    let mut caller = peer.shared.identity.caller(request, peer).await?;
     exchange.caller.clone_from(&caller);
 
-    let registry = &peer.shared.registry;
     let query = Query::parse(request.uri.query().unwrap_or_default());
-    let named = route.repository().cloned();
     let namespace = query.first("ns").filter(|_| action == Action::Pull);
     let (route, namespace) = locate(peer, route, namespace, host(request))?;
     if let (Action::Pull, Route::Blob(name, _) | Route::LayerDelta(name) | Route::Manifest(name, _)) =
@@ -65,13 +100,32 @@ async fn answer(
     {
         exchange.pulled = Some(name.clone());
     }
-    let granted = registry.authorize(&caller, action, route.repository());
-    if granted.is_err() && caller.user.is_none() {
-        return Err(Failure::LogIn);
-    }
-    granted?;
+    translate(&mut caller, named.as_ref(), &route);
+    authorize(peer, &caller, action, &route)?;
     let asked = Asked { peer, caller: &caller, request, query, named, payload };
     handlers::call(route, namespace, asked).await
+}
+
+/// Takes the names in a token as the client means them: it knows a repository by the name that it asks for, and here that
+/// may be called otherwise. A token for the list of repositories is for all that the caller may see in it.
+fn translate(caller: &mut Caller, named: Option<&RepositoryName>, route: &Route) {
+    let Some(within) = &caller.within else { return };
+    match (named, route.repository()) {
+        (Some(named), Some(here)) if named != here => caller.within = Some(within.also(named, here).into()),
+        (None, None) if matches!(route, Route::Catalog) && within.permit_catalog() => caller.within = None,
+        _ => {}
+    }
+}
+
+/// Asks whether the caller may. Who has not logged in is told to, and whose token is for less than its holder may do, to
+/// take another one.
+fn authorize(peer: &Peer, caller: &Caller, action: Action, route: &Route) -> Result<(), Failure> {
+    let ask = |caller: &Caller| peer.shared.registry.authorize(caller, action, route.repository());
+    let Err(refusal) = ask(caller) else { return Ok(()) };
+    if caller.within.is_some() && ask(&caller.unlimited()).is_ok() {
+        return Err(Failure::Scope);
+    }
+    if caller.user.is_none() { Err(Failure::LogIn) } else { Err(refusal.into()) }
 }
 
 /// What a path means, ours included.
@@ -80,7 +134,11 @@ enum Target {
     Health,
     Metrics,
     Ready,
+    Token,
 }
+
+/// What the token endpoint is called in logs and metrics.
+const TOKEN: &str = "token";
 
 impl Target {
     fn parse(path: &str) -> Result<Self, RouteError> {
@@ -88,6 +146,7 @@ impl Target {
             "/healthz" => Ok(Self::Health),
             "/readyz" => Ok(Self::Ready),
             "/metrics" => Ok(Self::Metrics),
+            TOKEN_PATH => Ok(Self::Token),
             _ => Ok(Self::Api(Route::parse(path)?)),
         }
     }
@@ -97,6 +156,7 @@ impl Target {
             Self::Health => "health",
             Self::Metrics => "metrics",
             Self::Ready => "ready",
+            Self::Token => TOKEN,
             Self::Api(route) => match route {
                 Route::Base => "base",
                 Route::Blob(..) => "blob",
@@ -186,7 +246,7 @@ fn locate(
 }
 
 /// What the client calls this registry, without a port: `:authority` in HTTP/2, `Host` before.
-fn host(request: &Parts) -> Option<&str> {
+pub(crate) fn host(request: &Parts) -> Option<&str> {
     let authority = match request.uri.authority() {
         Some(authority) => authority.as_str(),
         None => request.headers.get(HOST)?.to_str().ok()?,

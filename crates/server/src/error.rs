@@ -4,6 +4,7 @@
 //! failure goes to the log, here.
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use deltaport_oci::wire::{ContentRangeError, RouteError};
 use deltaport_oci::{DigestError, ErrorCode, NameError};
@@ -38,6 +39,18 @@ pub(crate) enum Failure {
     /// User or password are wrong.
     #[error("the user or the password is wrong")]
     NotKnown,
+    /// The token is wrong, or no longer right.
+    #[error("the token is not valid, or no longer")]
+    Token,
+    /// The token is for something else, and another one would do.
+    #[error("the token is not for this")]
+    Scope,
+    /// Too many passwords were wrong.
+    #[error("too many wrong passwords; try again in {} seconds", seconds(*.0))]
+    Throttled(Duration),
+    /// A request for a token makes no sense.
+    #[error("{0}")]
+    TokenRequest(&'static str),
     /// Too many passwords wait to be checked.
     #[error("too many log-ins at once; try again in a few seconds")]
     TooManyLogIns,
@@ -99,8 +112,13 @@ impl Failure {
                 (StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid)
             }
             Self::Route(_) => (StatusCode::NOT_FOUND, ErrorCode::Unsupported),
-            Self::LogIn | Self::NotKnown => (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized),
-            Self::TooManyLogIns => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests),
+            Self::LogIn | Self::NotKnown | Self::Token | Self::Scope => {
+                (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized)
+            }
+            Self::TokenRequest(_) => (StatusCode::BAD_REQUEST, ErrorCode::Unsupported),
+            Self::TooManyLogIns | Self::Throttled(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests)
+            }
             Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),
             Self::ContentRange(_) | Self::Interrupted => {
                 (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid)
@@ -117,6 +135,30 @@ impl Failure {
         }
     }
 
+    /// What a challenge says about the token that came along (RFC 6750, section 3.1).
+    pub(crate) fn token_error(&self) -> Option<&'static str> {
+        match self {
+            Self::Token => Some("invalid_token"),
+            Self::Scope => Some("insufficient_scope"),
+            _ => None,
+        }
+    }
+
+    /// Whether it is the credentials that something is wrong with.
+    pub(crate) fn is_about_credentials(&self) -> bool {
+        matches!(self, Self::NotKnown | Self::Token | Self::Throttled(_) | Self::TooManyLogIns)
+    }
+
+    /// Whether content is refused for what it is, and not for who asks.
+    pub(crate) fn is_about_content(&self) -> bool {
+        matches!(self, Self::Registry(registry::Error::Refused(_)))
+    }
+
+    /// The code on the wire.
+    pub(crate) fn code(&self) -> &'static str {
+        self.status_and_code().1.as_str()
+    }
+
     /// The answer.
     pub(crate) fn into_response(self) -> Response<Content> {
         let (status, code) = self.status_and_code();
@@ -127,7 +169,10 @@ impl Failure {
         }
         let answer = Answer::new(status).json("application/json", &json!({ "errors": [error] }));
         let answer = match self {
-            Self::LogIn | Self::NotKnown => answer.header(WWW_AUTHENTICATE, CHALLENGE),
+            Self::LogIn | Self::NotKnown | Self::Token | Self::Scope => {
+                answer.header(WWW_AUTHENTICATE, CHALLENGE)
+            }
+            Self::Throttled(wait) => answer.header(RETRY_AFTER, seconds(wait).to_string()),
             Self::Method(allow) => answer.header(ALLOW, allow),
             // A mirror can be read in every way, whatever the path is.
             Self::Registry(registry::Error::Mirror { .. }) => answer.header(ALLOW, "GET, HEAD"),
@@ -159,6 +204,8 @@ impl From<Unidentified> for Failure {
     fn from(unidentified: Unidentified) -> Self {
         match unidentified {
             Unidentified::NotKnown => Self::NotKnown,
+            Unidentified::Token => Self::Token,
+            Unidentified::Throttled(wait) => Self::Throttled(wait),
             Unidentified::TooMany => Self::TooManyLogIns,
         }
     }
@@ -183,6 +230,11 @@ fn status(kind: Kind) -> StatusCode {
     }
 }
 
+/// Whole seconds, at least one.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + 1
+}
+
 /// An error and what caused it, in one line.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -197,7 +249,6 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use deltaport_oci::Digest;
     use deltaport_registry::image::{Absent, Reason};
@@ -240,10 +291,19 @@ mod tests {
             code: "unsigned".to_owned(),
             why: "there is none".to_owned(),
         }));
-        let failures: [Row; 28] = [
+        let failures: [Row; 32] = [
             (Error::Denied.into(), 403, ErrorCode::Denied, none),
             (Failure::LogIn, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),
             (Failure::NotKnown, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),
+            (Failure::Token, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),
+            (Failure::Scope, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),
+            (
+                Failure::Throttled(Duration::from_millis(5500)),
+                429,
+                ErrorCode::TooManyRequests,
+                &[("retry-after", "6")],
+            ),
+            (Failure::TokenRequest(""), 400, ErrorCode::Unsupported, none),
             (Failure::TooManyLogIns, 429, ErrorCode::TooManyRequests, &[("retry-after", "5")]),
             (Failure::Method("GET"), 405, ErrorCode::Unsupported, &[("allow", "GET")]),
             (Failure::Range { size: 7 }, 416, ErrorCode::SizeInvalid, &[("content-range", "bytes */7")]),

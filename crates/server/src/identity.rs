@@ -1,16 +1,28 @@
-//! Who asks: the user that logged in, and whether the request comes from this machine.
+//! Who asks: the user that logged in, by password, token or certificate, and whether the request comes from this machine.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use deltaport_registry::issuers::Issuers;
+use deltaport_registry::tokens::{AccessTokens, RobotTokens};
 use deltaport_trust::Caller;
+use deltaport_trust::tokens::{
+    MAX_IDENTITY_TOKEN_LEN, Robot, TokenError, looks_like_secret, unverified_issuer,
+};
 use http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, VIA};
 use http::request::Parts;
 
 use crate::line::Full;
 use crate::passwords::Users;
+use crate::peer::Peer;
+use crate::throttle::Throttle;
+
+/// Who clients log in as that can only send a name and a password, and whose password is an identity token.
+const IDENTITY_TOKEN_USER: &str = "oidc";
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -18,7 +30,13 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Establishes who asks.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    users: Option<Arc<Users>>,
+    pub(crate) users: Option<Arc<Users>>,
+    pub(crate) access_tokens: Option<AccessTokens>,
+    pub(crate) robots: Option<RobotTokens>,
+    pub(crate) issuers: Option<Issuers>,
+    /// Users that come by certificate or with the token of an issuer, and have no password.
+    pub(crate) without_password: BTreeSet<Arc<str>>,
+    pub(crate) throttle: Throttle,
 }
 
 /// Why it is not established who asks.
@@ -26,8 +44,12 @@ pub(crate) struct Identity {
 pub(crate) enum Unidentified {
     /// Credentials came along and are not those of anybody.
     NotKnown,
+    /// A token came along and is not, or no longer, valid.
+    Token,
     /// Too many passwords wait to be checked.
     TooMany,
+    /// Too many were wrong; so long none is looked at.
+    Throttled(Duration),
 }
 
 impl From<Full> for Unidentified {
@@ -37,30 +59,129 @@ impl From<Full> for Unidentified {
 }
 
 impl Identity {
-    pub(crate) fn new(users: Option<Arc<Users>>) -> Self {
-        Self { users }
-    }
-
-    /// Those who can log in, if anybody can.
-    pub(crate) fn users(&self) -> Option<&Arc<Users>> {
-        self.users.as_ref()
-    }
-
-    /// Who sent this request. Credentials that are wrong are never taken for none.
-    pub(crate) async fn caller(&self, request: &Parts, peer: SocketAddr) -> Result<Caller, Unidentified> {
-        let local = is_local(request, peer);
-        let Some(header) = request.headers.get(AUTHORIZATION) else {
-            return Ok(Caller { user: None, local });
+    /// Who sent this request. Credentials that are wrong are never taken for none, and credentials count before the
+    /// certificate of the connection.
+    pub(crate) async fn caller(&self, request: &Parts, peer: &Peer) -> Result<Caller, Unidentified> {
+        let local = is_local(request, peer.address);
+        let by_certificate = Caller { user: peer.certified.clone(), local, ..Caller::default() };
+        let Some(header) = request.headers.get(AUTHORIZATION) else { return Ok(by_certificate) };
+        let caller = match header.to_str().ok().and_then(Credentials::parse).ok_or(Unidentified::NotKnown)? {
+            // Some clients answer a challenge with nothing in it when they have nothing: they are anonymous.
+            Credentials::Basic { user, password } if user.is_empty() && password.is_empty() => {
+                return Ok(by_certificate);
+            }
+            Credentials::Basic { user, password } => self.log_in(peer, &user, &password).await?,
+            Credentials::Bearer(token) => self.bearer(&token).await?,
         };
-        let credentials = header.to_str().ok().and_then(Basic::parse).ok_or(Unidentified::NotKnown)?;
-        // Some clients answer a challenge with nothing in it when they have nothing: they are anonymous.
-        if credentials.user.is_empty() && credentials.password.is_empty() {
-            return Ok(Caller { user: None, local });
+        Ok(Caller { local, ..caller })
+    }
+
+    /// Who has this name and password. The password may be a robot's secret, or, for [`IDENTITY_TOKEN_USER`], the identity
+    /// token of a job.
+    pub(crate) async fn log_in(
+        &self,
+        peer: &Peer,
+        user: &str,
+        password: &str,
+    ) -> Result<Caller, Unidentified> {
+        if looks_like_secret(password) {
+            let robot = self.robot(password).filter(|robot| robot.name == user);
+            return robot.map(of_robot).ok_or(Unidentified::NotKnown);
+        }
+        if user == IDENTITY_TOKEN_USER
+            && let Some(user) = self.identity_token(password).await
+        {
+            return user.map(of_user).map_err(|_| Unidentified::NotKnown);
         }
         let users = self.users.as_ref().ok_or(Unidentified::NotKnown)?;
-        let checked = users.check(peer.ip().to_canonical(), &credentials.user, &credentials.password).await?;
-        let user = checked.ok_or(Unidentified::NotKnown)?;
-        Ok(Caller { user: Some(user), local })
+        let (address, now) = (peer.address.ip().to_canonical(), Instant::now());
+        let checked = match users.known(user, password) {
+            Some(known) => known,
+            None => {
+                self.throttle.admit(user, address, now).map_err(Unidentified::Throttled)?;
+                let checked = users.check(address, user, password).await?;
+                match &checked {
+                    Some(user) => self.throttle.succeeded(user, address, now),
+                    None => self.throttle.failed(user, address, now),
+                }
+                checked
+            }
+        };
+        checked.map(of_user).ok_or(Unidentified::NotKnown)
+    }
+
+    /// Who has this token.
+    pub(crate) async fn bearer(&self, token: &str) -> Result<Caller, Unidentified> {
+        if looks_like_secret(token) {
+            return self.robot(token).map(of_robot).ok_or(Unidentified::Token);
+        }
+        if let Some(user) = self.identity_token(token).await {
+            return user.map(of_user).map_err(|_| Unidentified::Token);
+        }
+        let tokens = self.access_tokens.as_ref().ok_or(Unidentified::Token)?;
+        let grant = tokens.verify(token).map_err(|error| {
+            tracing::debug!(%error, "an access token was refused");
+            Unidentified::Token
+        })?;
+        let caller = match grant.user {
+            None => Caller::default(),
+            Some(user) => self.still_there(user).ok_or(Unidentified::Token)?,
+        };
+        Ok(Caller { within: Some(grant.scopes.into()), ..caller })
+    }
+
+    /// The user that a token was issued to, unless that user is no more.
+    fn still_there(&self, user: Arc<str>) -> Option<Caller> {
+        if let Some(robot) = self.robots.as_ref().and_then(|robots| robots.user(&user)) {
+            return Some(of_robot(robot));
+        }
+        let has_password = self.users.as_ref().is_some_and(|users| users.contains(&user));
+        (has_password || self.without_password.contains(&user)).then(|| of_user(user))
+    }
+
+    /// The user that comes with the identity token of a job; `None` when it does not say that it is from an issuer who is
+    /// believed.
+    async fn identity_token(&self, token: &str) -> Option<Result<Arc<str>, TokenError>> {
+        let issuers = self.issuers.as_ref()?;
+        let issuer =
+            unverified_issuer(token, MAX_IDENTITY_TOKEN_LEN).filter(|issuer| issuers.knows(issuer))?;
+        let verified = issuers.verify(&issuer, token).await;
+        if let Err(error) = &verified {
+            tracing::info!(issuer, %error, "an identity token was refused");
+        }
+        Some(verified)
+    }
+
+    fn robot(&self, secret: &str) -> Option<Robot> {
+        self.robots.as_ref()?.with_secret(secret)
+    }
+}
+
+fn of_user(user: Arc<str>) -> Caller {
+    Caller { user: Some(user), ..Caller::default() }
+}
+
+fn of_robot(robot: Robot) -> Caller {
+    Caller { user: Some(robot.user()), granted: Some(robot.scopes), ..Caller::default() }
+}
+
+/// What stands in an `Authorization` header.
+pub(crate) enum Credentials {
+    /// A name and a password.
+    Basic { user: String, password: String },
+    /// A token (RFC 6750).
+    Bearer(String),
+}
+
+impl Credentials {
+    /// Reads the value of the header.
+    pub(crate) fn parse(header: &str) -> Option<Self> {
+        let (scheme, rest) = header.split_once(' ')?;
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Some(Self::Bearer(rest.trim().to_owned())).filter(|_| !rest.trim().is_empty());
+        }
+        let Basic { user, password } = Basic::parse(header)?;
+        Some(Self::Basic { user, password })
     }
 }
 
@@ -121,14 +242,24 @@ fn host<'a>(request: &'a Parts, headers: &'a HeaderMap) -> Option<&'a str> {
     }
 }
 
-/// Whether a host, with or without a port, is an address or `localhost`: names that no page can be called by whom
-/// somebody else made.
-fn means_this_machine(host: &str) -> bool {
+/// Whether a host, with or without a port, is a name or an address of loopback.
+pub(crate) fn is_name_of_loopback(host: &str) -> bool {
+    means_this_machine(host) && name_of(host).parse::<IpAddr>().map_or(true, |address| address.is_loopback())
+}
+
+/// The host without its port, and without the brackets or the last dot.
+fn name_of(host: &str) -> &str {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split_once(']').map_or("", |(address, _)| address),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    let name = name.trim_end_matches('.');
+    name.trim_end_matches('.')
+}
+
+/// Whether a host, with or without a port, is an address or `localhost`: names that no page can be called by whom
+/// somebody else made.
+fn means_this_machine(host: &str) -> bool {
+    let name = name_of(host);
     name.parse::<IpAddr>().is_ok()
         || name.eq_ignore_ascii_case("localhost")
         || name.to_ascii_lowercase().ends_with(".localhost")

@@ -8,6 +8,7 @@
 //! clients), `dispatch` (identity, authorization, one log line), `handlers` (one file per noun).
 
 mod activity;
+mod audit;
 mod body;
 mod challenges;
 mod connection;
@@ -21,13 +22,16 @@ mod metrics;
 mod options;
 mod passwords;
 mod peer;
+mod realm;
 mod reload;
 mod request;
 mod respond;
 mod serve;
 mod stream;
+mod throttle;
 mod tls;
 
+pub use audit::AuditLog;
 pub use challenges::Challenges;
 pub use options::{Limits, Options, Tls};
 pub use serve::{BindError, Server};

@@ -1,7 +1,9 @@
 //! What the server counts, and `/metrics`.
 //!
-//! Labels are routes and statuses, never names: what exists is nobody's business who may not pull it.
+//! Labels are routes and statuses, never names: what exists is nobody's business who may not pull it. The exception are
+//! users that the operator has listed to be counted by name, such as the sites of a hub.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
@@ -46,24 +48,55 @@ pub(crate) struct Metrics {
     body_bytes_in: Counter,
     body_bytes_out: Counter,
     connections: Gauge<i64, AtomicI64>,
+    users: ByUser,
+}
+
+/// What is counted of those who are counted by name.
+#[derive(Debug, Default)]
+struct ByUser {
+    listed: BTreeSet<String>,
+    requests: Family<[(&'static str, String); 1], Counter>,
+    bytes_in: Family<[(&'static str, String); 1], Counter>,
+    bytes_out: Family<[(&'static str, String); 1], Counter>,
+}
+
+impl ByUser {
+    fn new(listed: BTreeSet<String>) -> Self {
+        let users = Self { listed, ..Self::default() };
+        for user in &users.listed {
+            // There from the beginning, so that a site that does not ask is seen not to ask.
+            users.count(user, 0, 0, 0);
+        }
+        users
+    }
+
+    fn count(&self, user: &str, requests: u64, bytes_in: u64, bytes_out: u64) {
+        for (family, count) in
+            [(&self.requests, requests), (&self.bytes_in, bytes_in), (&self.bytes_out, bytes_out)]
+        {
+            family.get_or_create(&[("user", user.to_owned())]).inc_by(count);
+        }
+    }
 }
 
 /// One request, when it has ended.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ended {
+pub(crate) struct Ended<'a> {
     pub(crate) route: &'static str,
     pub(crate) method: &'static str,
     pub(crate) status: u16,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) took: Duration,
+    pub(crate) user: Option<&'a str>,
 }
 
 /// An open connection; closed when dropped.
 pub(crate) struct Open<'a>(&'a Gauge<i64, AtomicI64>);
 
 impl Metrics {
-    pub(crate) fn new(registry: &Registry) -> Self {
+    /// Counts the users in `listed` by name.
+    pub(crate) fn new(registry: &Registry, listed: BTreeSet<String>) -> Self {
         let mut metrics = Self {
             shown: Prometheus::with_prefix("deltaport"),
             requests: Family::default(),
@@ -72,6 +105,7 @@ impl Metrics {
             body_bytes_in: Counter::default(),
             body_bytes_out: Counter::default(),
             connections: Gauge::default(),
+            users: ByUser::new(listed),
         };
         let shown = &mut metrics.shown;
         registry.metrics().register(shown);
@@ -80,6 +114,10 @@ impl Metrics {
         shown.register("http_body_received_bytes", "Bytes of request bodies", metrics.body_bytes_in.clone());
         shown.register("http_body_sent_bytes", "Bytes of response bodies", metrics.body_bytes_out.clone());
         shown.register("http_connections", "Open connections", metrics.connections.clone());
+        let users = &metrics.users;
+        shown.register("user_requests", "Requests of a user who is counted by name", users.requests.clone());
+        shown.register("user_received_bytes", "Bytes of their request bodies", users.bytes_in.clone());
+        shown.register("user_sent_bytes", "Bytes of response bodies to them", users.bytes_out.clone());
         metrics
     }
 
@@ -88,7 +126,7 @@ impl Metrics {
         Open(&self.connections)
     }
 
-    pub(crate) fn request(&self, ended: Ended) {
+    pub(crate) fn request(&self, ended: Ended<'_>) {
         let labels = [
             ("route", Label::Word(ended.route)),
             ("method", Label::Word(ended.method)),
@@ -98,6 +136,9 @@ impl Metrics {
         self.seconds.get_or_create(&[("route", ended.route)]).observe(ended.took.as_secs_f64());
         self.body_bytes_in.inc_by(ended.bytes_in);
         self.body_bytes_out.inc_by(ended.bytes_out);
+        if let Some(user) = ended.user.filter(|user| self.users.listed.contains(*user)) {
+            self.users.count(user, 1, ended.bytes_in, ended.bytes_out);
+        }
     }
 
     /// The numbers as text.

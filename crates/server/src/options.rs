@@ -1,8 +1,15 @@
 //! What a server is told. Settings are data: every limit has its name here and its key in the configuration.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use deltaport_registry::issuers::Issuers;
+use deltaport_registry::tokens::{AccessTokens, RobotTokens};
+use deltaport_trust::certificates::Identity;
+
+use crate::audit::AuditLog;
 
 /// What a [`Server`](crate::Server) is told.
 #[derive(Clone, Debug)]
@@ -17,11 +24,46 @@ pub struct Options {
     pub insecure_http: bool,
     /// The htpasswd file with the users who may log in. Read again when it changes.
     pub passwords: Option<PathBuf>,
+    /// What issues access tokens; without it nobody is asked for one.
+    pub access_tokens: Option<AccessTokens>,
+    /// The programs that may log in, or come with their secret as a token.
+    pub robots: Option<RobotTokens>,
+    /// The CI systems whose identity tokens are believed.
+    pub issuers: Option<Issuers>,
+    /// Where clients find the token endpoint, `https://host[:port]`; without it, where they found us.
+    pub url: Option<String>,
+    /// Whose certificates are whose. Counts with [`Tls::client_ca`] only.
+    pub certificates: Vec<Identity>,
+    /// The users whose requests and bytes are counted by name.
+    pub counted_users: BTreeSet<String>,
+    /// Where it is written who changed what and who was refused.
+    pub audit: Option<AuditLog>,
     /// How much clients may ask for.
     pub limits: Limits,
 }
 
-/// Where the certificate and its key are. Both are read again when they change.
+impl Options {
+    /// Plain HTTP at `listen`, where nobody can log in.
+    pub fn new(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            tls: None,
+            challenges: None,
+            insecure_http: false,
+            passwords: None,
+            access_tokens: None,
+            robots: None,
+            issuers: None,
+            url: None,
+            certificates: Vec::new(),
+            counted_users: BTreeSet::new(),
+            audit: None,
+            limits: Limits::DEFAULT,
+        }
+    }
+}
+
+/// Where the certificate and its key are. All of them are read again when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     /// A PEM file with the certificate, then those that lead to its root.
@@ -30,6 +72,8 @@ pub struct Tls {
     pub key: PathBuf,
     /// Whether the files may be missing at first, because somebody is about to write them. Until then, handshakes fail.
     pub awaited: bool,
+    /// A PEM file with the authorities whose certificates clients may show; without it none is asked for.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// How much clients may ask for.

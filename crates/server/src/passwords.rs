@@ -1,7 +1,8 @@
 //! Logging in: who the users are, and not having to check a password for every request.
 //!
 //! A check takes a whole core for a while, by design, and every request carries the password. So passwords that were
-//! right are remembered for a short time, under a keyed hash, few are checked at once, and few wait for that.
+//! checked are remembered for a short time, under a keyed hash, few are checked at once, and few wait for that. Wrong
+//! ones are remembered apart, so that a flood of them does not push the right ones out.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,7 +20,8 @@ use crate::line::{Full, Line, Mark, Verdict};
 use crate::options::Limits;
 use crate::reload::{ReloadError, Watched};
 
-/// How many right passwords are remembered. When there are more, all are forgotten and checked again.
+/// How many right passwords are remembered, and how many wrong ones. When there are more, all are forgotten and checked
+/// again.
 const MAX_REMEMBERED: usize = 4096;
 
 /// Those who can log in.
@@ -27,6 +29,7 @@ pub(crate) struct Users {
     passwords: ArcSwap<Passwords>,
     file: Mutex<File>,
     remembered: Mutex<HashMap<Mark, Remembered>>,
+    refused: Mutex<HashMap<Mark, Remembered>>,
     key: hmac::Key,
     line: Line,
     checks: Arc<Semaphore>,
@@ -59,11 +62,23 @@ impl Users {
             passwords: ArcSwap::from_pointee(passwords),
             file: Mutex::new(File { watched, loaded, complaint: None }),
             remembered: Mutex::default(),
+            refused: Mutex::default(),
             key,
             line: Line::new(checks),
             checks: Arc::new(Semaphore::new(checks)),
             memory: limits.password_memory,
         })
+    }
+
+    /// Whether there is such a user.
+    pub(crate) fn contains(&self, user: &str) -> bool {
+        self.passwords.load().contains(user)
+    }
+
+    /// What a check found not long ago, without another one.
+    pub(crate) fn known(&self, user: &str, password: &str) -> Option<Verdict> {
+        let mark = self.mark(user, password);
+        self.recall(&mark).map(Some).or_else(|| self.look_up(&self.refused(), &mark).map(|_| None))
     }
 
     /// The user, if the password is theirs. Fails when too many wait for a check, of all or of those at `peer`.
@@ -95,7 +110,10 @@ impl Users {
             let _turn = turn;
             let passwords = this.passwords.load_full();
             let right = passwords.verify(&user, &password);
-            right.then(|| this.remember(mark, user.into(), passwords))
+            let user: Arc<str> = user.into();
+            let mut memory = if right { this.remembered() } else { this.refused() };
+            this.remember(&mut memory, mark, Arc::clone(&user), passwords);
+            right.then_some(user)
         });
         checked.await.ok()?
     }
@@ -118,6 +136,7 @@ impl Users {
             Ok(Some(passwords)) => {
                 self.passwords.store(Arc::new(passwords));
                 self.remembered().clear();
+                self.refused().clear();
                 file.complaint = None;
                 tracing::info!(file = %file.watched.path().display(), "the password file was reloaded");
             }
@@ -144,25 +163,34 @@ impl Users {
     }
 
     fn recall(&self, mark: &Mark) -> Option<Arc<str>> {
-        let current = self.passwords.load();
-        let remembered = self.remembered();
-        let found = remembered.get(mark)?;
-        let valid = Arc::ptr_eq(&found.passwords, &current) && Instant::now() < found.until;
+        self.look_up(&self.remembered(), mark)
+    }
+
+    fn look_up(&self, memory: &HashMap<Mark, Remembered>, mark: &Mark) -> Option<Arc<str>> {
+        let found = memory.get(mark)?;
+        let valid = Arc::ptr_eq(&found.passwords, &self.passwords.load()) && Instant::now() < found.until;
         valid.then(|| Arc::clone(&found.user))
     }
 
-    fn remember(&self, mark: Mark, user: Arc<str>, passwords: Arc<Passwords>) -> Arc<str> {
+    fn remember(
+        &self,
+        memory: &mut HashMap<Mark, Remembered>,
+        mark: Mark,
+        user: Arc<str>,
+        passwords: Arc<Passwords>,
+    ) {
         let now = Instant::now();
-        let mut remembered = self.remembered();
-        if remembered.len() >= MAX_REMEMBERED {
-            remembered.retain(|_, found| now < found.until);
+        if memory.len() >= MAX_REMEMBERED {
+            memory.retain(|_, found| now < found.until);
         }
-        if remembered.len() >= MAX_REMEMBERED {
-            remembered.clear();
+        if memory.len() >= MAX_REMEMBERED {
+            memory.clear();
         }
-        let found = Remembered { user: Arc::clone(&user), until: now + self.memory, passwords };
-        remembered.insert(mark, found);
-        user
+        memory.insert(mark, Remembered { user, until: now + self.memory, passwords });
+    }
+
+    fn refused(&self) -> MutexGuard<'_, HashMap<Mark, Remembered>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remembered(&self) -> MutexGuard<'_, HashMap<Mark, Remembered>> {
@@ -228,6 +256,9 @@ mod tests {
         assert!(flood.iter().flatten().all(Option::is_none));
         assert!(several.iter().all(|answer| *answer == Ok(Some("alice".into()))));
         assert_eq!(users.check(PEER, "alice", "wrong").await, Ok(None), "the flood is over");
+        assert_eq!(users.known("alice", "wrong"), Some(None), "it need not be checked again");
+        assert_eq!(users.known("alice", "right"), Some(Some("alice".into())));
+        assert_eq!(users.known("bob", "wrong"), None);
     }
 
     #[tokio::test(flavor = "multi_thread")]

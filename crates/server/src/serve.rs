@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deltaport_registry::Registry;
+use deltaport_registry::issuers::Issuers;
+use deltaport_registry::tokens::AccessTokens;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +20,9 @@ use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::passwords::Users;
 use crate::peer::Shared;
+use crate::realm::Realm;
 use crate::reload::ReloadError;
+use crate::throttle::Throttle;
 use crate::tls::Certificates;
 
 /// How long to wait when the system refuses a connection for want of resources.
@@ -75,10 +79,24 @@ impl Server {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
+        let service = options.access_tokens.as_ref().map(AccessTokens::service);
+        let of_issuers = options.issuers.iter().flat_map(Issuers::users);
+        let without_password = options.certificates.iter().map(|one| &one.user).chain(of_issuers);
+        let without_password = without_password.cloned().collect();
         let shared = Shared {
-            metrics: Metrics::new(&registry),
+            metrics: Metrics::new(&registry, options.counted_users),
             registry,
-            identity: Identity::new(users.map(Arc::new)),
+            realm: Realm::new(options.url.as_deref(), certificates.is_some(), service),
+            identity: Identity {
+                users: users.map(Arc::new),
+                access_tokens: options.access_tokens,
+                robots: options.robots,
+                without_password,
+                issuers: options.issuers,
+                throttle: Throttle::default(),
+            },
+            audit: options.audit,
+            certificates: options.certificates,
             limits: options.limits,
         };
         Ok(Self { listener, local_addr, certificates, challenges, tokens, shared: Arc::new(shared) })
@@ -124,6 +142,9 @@ impl Server {
             abort.cancel();
             connections.wait().await;
         }
+        if let Some(audit) = self.shared.audit.clone() {
+            let _closed = tokio::task::spawn_blocking(move || audit.close()).await;
+        }
         drained
     }
 
@@ -158,8 +179,14 @@ impl Server {
         if let Some(certificates) = &self.certificates {
             tokio::spawn(Arc::clone(certificates).watch(interval, stop.clone()));
         }
-        if let Some(users) = self.shared.identity.users() {
+        if let Some(users) = &self.shared.identity.users {
             tokio::spawn(Arc::clone(users).watch(interval, stop.clone()));
+        }
+        if let Some(issuers) = &self.shared.identity.issuers {
+            tokio::spawn(issuers.clone().refresh(stop.clone()));
+        }
+        if let Some(tokens) = &self.shared.identity.access_tokens {
+            tokio::spawn(tokens.clone().rotate(stop.clone()));
         }
     }
 }

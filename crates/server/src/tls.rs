@@ -1,15 +1,17 @@
-//! The certificate: read from PEM files, replaced while connections go on when the files change.
+//! The certificate, and whose certificates clients may show: read from PEM files, replaced while connections go on when
+//! the files change.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -32,25 +34,40 @@ pub(crate) struct Certificates {
 struct Files {
     certificate: Watched,
     key: Watched,
+    client_ca: Option<Watched>,
     /// The contents that `config` was made of; `None` when there are none yet.
-    loaded: Option<(Vec<u8>, Vec<u8>)>,
-    /// Whether somebody is about to write them.
+    loaded: Option<Contents>,
+    /// Whether somebody is about to write certificate and key.
     awaited: bool,
     /// The last complaint, so that it is not repeated every few seconds.
     complaint: Option<String>,
 }
 
+/// What is in the files.
+#[derive(Debug, PartialEq, Eq)]
+struct Contents {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
 impl Certificates {
-    /// Reads certificate and key. Certificate authorities are shown `challenges`.
+    /// Reads certificate, key and authorities. Certificate authorities that look for ours are shown `challenges`.
     pub(crate) fn load(tls: &Tls, challenges: Challenges) -> Result<Self, ReloadError> {
-        let (certificate, key) = (Watched::new(&tls.certificate), Watched::new(&tls.key));
-        let mut files = Files { certificate, key, loaded: None, awaited: tls.awaited, complaint: None };
+        let mut files = Files {
+            certificate: Watched::new(&tls.certificate),
+            key: Watched::new(&tls.key),
+            client_ca: tls.client_ca.as_deref().map(Watched::new),
+            loaded: None,
+            awaited: tls.awaited,
+            complaint: None,
+        };
         let config = match files.are_missing() {
             true => files.config(None, &challenges)?,
             false => {
-                let content = files.read()?;
-                let config = files.config(Some(&content), &challenges)?;
-                files.loaded = Some(content);
+                let contents = files.read()?;
+                let config = files.config(Some(&contents), &challenges)?;
+                files.loaded = Some(contents);
                 config
             }
         };
@@ -73,7 +90,7 @@ impl Certificates {
 
     fn look(&self) {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if files.are_missing() || !files.certificate.may_have_changed() && !files.key.may_have_changed() {
+        if files.are_missing() || !files.may_have_changed() {
             return;
         }
         match files.reload(&self.challenges) {
@@ -102,8 +119,17 @@ impl Files {
         self.awaited && self.loaded.is_none() && !self.certificate.path().exists()
     }
 
-    fn read(&mut self) -> Result<(Vec<u8>, Vec<u8>), ReloadError> {
-        Ok((self.certificate.read()?, self.key.read()?))
+    fn may_have_changed(&self) -> bool {
+        let all = [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()];
+        all.into_iter().flatten().any(Watched::may_have_changed)
+    }
+
+    fn read(&mut self) -> Result<Contents, ReloadError> {
+        Ok(Contents {
+            certificate: self.certificate.read()?,
+            key: self.key.read()?,
+            client_ca: self.client_ca.as_mut().map(Watched::read).transpose()?,
+        })
     }
 
     fn reload(&mut self, challenges: &Challenges) -> Result<Option<Arc<ServerConfig>>, ReloadError> {
@@ -118,24 +144,29 @@ impl Files {
 
     fn config(
         &self,
-        content: Option<&(Vec<u8>, Vec<u8>)>,
+        contents: Option<&Contents>,
         challenges: &Challenges,
     ) -> Result<Arc<ServerConfig>, ReloadError> {
-        let own = content.map(|content| self.certified(content)).transpose()?.map(Arc::new);
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let own = contents.map(|contents| self.certified(contents)).transpose()?.map(Arc::new);
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(|error| ReloadError::new(self.certificate.path(), error))?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Shown { own, challenges: challenges.clone() }));
+            .map_err(|error| ReloadError::new(self.certificate.path(), error))?;
+        let authorities = contents.and_then(|contents| contents.client_ca.as_ref());
+        let builder = match self.client_ca.as_ref().zip(authorities) {
+            Some((file, pem)) => builder.with_client_cert_verifier(clients(file, pem, provider)?),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(Shown { own, challenges: challenges.clone() }));
         config.alpn_protocols = ALPN.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Arc::new(config))
     }
 
-    fn certified(&self, content: &(Vec<u8>, Vec<u8>)) -> Result<CertifiedKey, ReloadError> {
-        let chain = CertificateDer::pem_slice_iter(&content.0)
+    fn certified(&self, contents: &Contents) -> Result<CertifiedKey, ReloadError> {
+        let chain = CertificateDer::pem_slice_iter(&contents.certificate)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| ReloadError::new(self.certificate.path(), error))?;
-        let secret = PrivateKeyDer::from_pem_slice(&content.1)
+        let secret = PrivateKeyDer::from_pem_slice(&contents.key)
             .map_err(|error| ReloadError::new(self.key.path(), error))?;
         CertifiedKey::from_der(chain, secret, &aws_lc_rs::default_provider())
             .map_err(|error| ReloadError::new(self.certificate.path(), error))
@@ -158,4 +189,22 @@ impl ResolvesServerCert for Shown {
             false => self.own.as_ref().map(Arc::clone),
         }
     }
+}
+
+/// What verifies the certificates of clients. Who shows none is let in and has to log in otherwise.
+fn clients(
+    file: &Watched,
+    pem: &[u8],
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, ReloadError> {
+    let refuse = |error: &dyn std::fmt::Display| ReloadError::new(file.path(), error);
+    let mut authorities = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| refuse(&error))?;
+        authorities.add(certificate).map_err(|error| refuse(&error))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider)
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| refuse(&error))
 }

@@ -6,6 +6,7 @@
 //! - [`clients`]: sandboxes for real container clients, and a relay that counts and breaks.
 //! - [`sample`]: content that is the same in every run: random bytes, gzip layers, images, indexes, artifacts.
 //! - [`http`]: requests and responses over a socket, byte by byte where a test needs it; plain or TLS.
+//! - [`issuer`]: an identity provider, and tokens of its jobs.
 //! - [`process`]: the real binary, started on a free port, killed, started again.
 //! - [`upstream`]: a registry that follows a script, faults included.
 //! - [`signer`]: a key, and signatures of images as podman makes them.
@@ -13,6 +14,7 @@
 
 pub mod clients;
 pub mod http;
+pub mod issuer;
 pub mod process;
 pub mod sample;
 pub mod signer;

@@ -9,6 +9,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 
+/// The common name in the certificate for a client.
+pub const CLIENT_NAME: &str = "a client";
+
 /// A certificate authority and a certificate that it issued for 127.0.0.1, ::1 and localhost.
 #[derive(Clone, Debug)]
 pub struct Certificates {
@@ -44,7 +47,7 @@ impl Certificates {
 
         let client_key = KeyPair::generate().expect("a key");
         let mut client = CertificateParams::new(Vec::new()).expect("no names");
-        client.distinguished_name.push(DnType::CommonName, "a client");
+        client.distinguished_name.push(DnType::CommonName, CLIENT_NAME);
         let client = client.signed_by(&client_key, &issuer).expect("a certificate");
         Self {
             client_pem: client.pem(),
@@ -88,6 +91,20 @@ impl Certificates {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.authority.clone()).expect("a certificate that was made here");
         roots
+    }
+
+    /// How a client connects that trusts this authority and no other, and shows the certificate for a client, whose
+    /// common name is [`CLIENT_NAME`].
+    pub fn client_with_certificate(&self) -> Arc<rustls::ClientConfig> {
+        let certificate = CertificateDer::from_pem_slice(self.client_pem.as_bytes()).expect("made here");
+        let key = PrivateKeyDer::from_pem_slice(self.client_key_pem.as_bytes()).expect("made here");
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has the protocols' algorithms")
+            .with_root_certificates(self.roots())
+            .with_client_auth_cert(vec![certificate], key)
+            .expect("a certificate and its key");
+        Arc::new(config)
     }
 
     /// How a client connects that trusts this authority and no other.

@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use deltaport_oci::RepositoryName;
 
+use crate::tokens::Scopes;
+
 pub use pattern::{Pattern, PatternError};
 
 /// The most rules that a configuration may have: every one may be looked at for every request.
@@ -71,6 +73,31 @@ pub struct Caller {
     pub user: Option<Arc<str>>,
     /// Whether the request comes from this machine, directly (no proxy, no browser page).
     pub local: bool,
+    /// What the credentials grant by themselves, as a robot's do. Rules that are about users or this machine grant
+    /// nothing then.
+    pub granted: Option<Arc<Scopes>>,
+    /// What the credentials are limited to, as an access token is, whatever else is granted.
+    pub within: Option<Arc<Scopes>>,
+}
+
+impl Caller {
+    /// The same caller with credentials that are not limited.
+    #[must_use]
+    pub fn unlimited(&self) -> Self {
+        Self { within: None, ..self.clone() }
+    }
+
+    /// What of `asked` the caller may do by these rules, in other words what a token for it is for. `names` are the
+    /// repositories that a name may stand for.
+    pub fn scopes(
+        &self,
+        mut asked: Scopes,
+        rules: &Rules,
+        names: impl Fn(&RepositoryName) -> Vec<RepositoryName>,
+    ) -> Scopes {
+        asked.retain(|action, name| names(name).iter().any(|name| rules.allows(self, action, name)));
+        asked
+    }
 }
 
 /// One grant: to these callers, these actions, on these repositories. A caller has it when any of the conditions
@@ -96,8 +123,8 @@ pub struct Rule {
 /// What an operator said about access, before it is checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
-    /// Whether users can log in at all, that is, whether there is a password file.
-    pub passwords: bool,
+    /// Whether users can log in at all: there is a password file, or another way.
+    pub logins: bool,
     /// Whether callers on this machine may do everything; `None` lets [`Rules::new`] choose.
     pub trust_loopback: Option<bool>,
     /// The members of each group.
@@ -130,15 +157,18 @@ pub enum AccessError {
         group: String,
     },
     /// A rule is about users and nobody can log in.
-    #[error("access rule {0} is about users, but nobody can log in without a password file (htpasswd)")]
-    NoPasswords(usize),
+    #[error(
+        "access rule {0} is about users, but nobody can log in without a password file (htpasswd), tokens, certificates or \
+         an issuer (oidc)"
+    )]
+    NoLogins(usize),
 }
 
 /// Who may do what where. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Rules {
     grants: Arc<[Grant]>,
-    passwords: bool,
+    logins: bool,
     trusts_loopback: bool,
 }
 
@@ -159,7 +189,7 @@ impl Rules {
     /// - Without rules, everyone who has logged in may do everything, and nobody else may do anything.
     /// - With rules, only they count.
     /// - Besides, callers on this machine may do everything if `trust_loopback` says so; when it says nothing, they may
-    ///   exactly as long as there is neither a password file nor a rule. So a registry that was just started works for
+    ///   exactly as long as nobody can log in and there is no rule. So a registry that was just started works for
     ///   the person who started it, and saying anything about access is enough to close that door.
     pub fn new(access: Access) -> Result<Self, AccessError> {
         if access.rules.len() > MAX_RULES {
@@ -168,20 +198,27 @@ impl Rules {
         let unsaid = access.rules.is_empty();
         let mut grants = Vec::with_capacity(access.rules.len() + 1);
         for (index, rule) in access.rules.into_iter().enumerate() {
-            grants.push(Grant::new(index + 1, rule, &access.groups, access.passwords)?);
+            grants.push(Grant::new(index + 1, rule, &access.groups, access.logins)?);
         }
         if unsaid {
             grants.push(Grant { logged_in: true, ..Grant::everything_to_nobody() });
         }
-        let trusts_loopback = access.trust_loopback.unwrap_or(unsaid && !access.passwords);
+        let trusts_loopback = access.trust_loopback.unwrap_or(unsaid && !access.logins);
         if trusts_loopback {
             grants.push(Grant { local: true, ..Grant::everything_to_nobody() });
         }
-        Ok(Self { grants: grants.into(), passwords: access.passwords, trusts_loopback })
+        Ok(Self { grants: grants.into(), logins: access.logins, trusts_loopback })
     }
 
     /// The decision; the only function in deltaport that makes it.
     pub fn allows(&self, caller: &Caller, action: Action, repository: &RepositoryName) -> bool {
+        let permitted = |scopes: &Arc<Scopes>| scopes.permit(action, repository);
+        if !caller.within.as_ref().is_none_or(permitted) {
+            return false;
+        }
+        if caller.granted.as_ref().is_some_and(permitted) {
+            return true;
+        }
         self.grants.iter().any(|grant| {
             grant.allow.contains(&action)
                 && grant.is_to(caller)
@@ -197,7 +234,7 @@ impl Rules {
     pub fn admits(&self, caller: &Caller) -> bool {
         caller.user.is_some()
             || (caller.local && self.trusts_loopback)
-            || (!self.passwords && self.grants.iter().any(|grant| grant.is_to(caller)))
+            || (!self.logins && self.grants.iter().any(|grant| grant.is_to(caller)))
     }
 }
 
@@ -206,7 +243,7 @@ impl Grant {
         number: usize,
         rule: Rule,
         groups: &BTreeMap<String, BTreeSet<String>>,
-        passwords: bool,
+        logins: bool,
     ) -> Result<Self, AccessError> {
         if rule.repositories.is_empty() || rule.allow.is_empty() {
             return Err(AccessError::Nothing(number));
@@ -215,8 +252,8 @@ impl Grant {
         if !about_users && !rule.anonymous && !rule.local {
             return Err(AccessError::Nobody(number));
         }
-        if about_users && !passwords {
-            return Err(AccessError::NoPasswords(number));
+        if about_users && !logins {
+            return Err(AccessError::NoLogins(number));
         }
         let mut users = rule.users;
         for group in rule.groups {
@@ -245,6 +282,9 @@ impl Grant {
     }
 
     fn is_to(&self, caller: &Caller) -> bool {
+        if caller.granted.is_some() {
+            return self.anonymous;
+        }
         self.anonymous
             || (self.local && caller.local)
             || caller.user.as_deref().is_some_and(|user| self.logged_in || self.users.contains(user))

@@ -13,5 +13,6 @@ pub(crate) mod passwd;
 mod progress;
 pub(crate) mod rebuild;
 pub(crate) mod serve;
+pub(crate) mod token;
 pub(crate) mod usage;
 pub(crate) mod verify;

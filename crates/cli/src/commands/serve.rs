@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use deltaport_registry::Registry;
-use deltaport_server::Server;
+use deltaport_server::{AuditLog, Server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +46,8 @@ async fn serve(args: &Serve, settings: &Settings, output: &mut Output) -> anyhow
     let store = wiring::store(settings, &data).await?;
     let registry = wiring::registry(settings, store.clone())?;
     let acme = wiring::acme(settings, &data)?;
-    let server = wiring::server(settings, &data, registry.clone()).await?;
+    let audit = wiring::audit(settings)?;
+    let server = wiring::server(settings, &data, registry.clone(), audit.clone()).await?;
 
     let address = server.local_addr();
     tracing::info!(%address, tls = server.is_tls(), data = %data.display(), version = env!("CARGO_PKG_VERSION"), "listening");
@@ -71,7 +72,7 @@ async fn serve(args: &Serve, settings: &Settings, output: &mut Output) -> anyhow
         tokio::spawn(async move { deltaport_acme::keep(acme, &proofs, stop).await });
     }
     registry.resume();
-    reload_on_hangup(args.clone(), settings, registry)?;
+    reload_on_hangup(args.clone(), settings, registry, audit)?;
     let drained = server.run(stop).await;
     collector.await.context("the collector failed")?;
     mirrors.await.context("the schedule of the mirrors failed")?;
@@ -127,13 +128,21 @@ fn stop_on_signals() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// Reads the rules again on SIGHUP. What else is in the configuration takes a restart; certificates and passwords take
-/// not even a signal.
-fn reload_on_hangup(args: Serve, started_with: &Settings, registry: Registry) -> anyhow::Result<()> {
+/// Reads the rules again on SIGHUP, and begins the audit log anew if its file was renamed. What else is in the configuration
+/// takes a restart; certificates, passwords and tokens take not even a signal.
+fn reload_on_hangup(
+    args: Serve,
+    started_with: &Settings,
+    registry: Registry,
+    audit: Option<AuditLog>,
+) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen to signals")?;
     let htpasswd = started_with.access.htpasswd.clone();
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
+            if let Some(audit) = &audit {
+                audit.reopen();
+            }
             match read_settings(&args) {
                 Ok(settings) if settings.access.htpasswd != htpasswd => {
                     tracing::warn!(

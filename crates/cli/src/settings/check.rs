@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use deltaport_registry::upstream::PUBLIC;
+use deltaport_trust::certificates::{Identity, MAX_IDENTITIES, Name};
+use deltaport_trust::tokens::MAX_CLAIMS;
 use toml_edit::{Item, TableLike};
 
 use super::keys::source;
 use super::read::{Reader, start_of, start_of_key};
-use super::{Access, Rule, Settings, Upstream};
+use super::{Access, Certificate, Rule, Settings, Upstream};
 
 /// Reports what does not go together in `settings`, which were read from `file`.
 pub(super) fn check(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>) {
@@ -27,6 +29,10 @@ fn tls(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>) {
             let message =
                 "[tls] has a certificate, and [acme] asks for one; only one of them can be shown".to_owned();
             reader.problem(start_of_key(file, "acme"), message);
+        }
+        (None, None) if settings.tls.client_ca.is_some() && settings.acme.names.is_empty() => {
+            let message = "`tls.client_ca` needs `tls.certificate` and `tls.key`, or [acme]";
+            reader.problem(at, message.to_owned());
         }
         (None, None)
             if !settings.listen.ip().is_loopback()
@@ -51,18 +57,76 @@ fn reachable_without_tls(listen: SocketAddr) -> String {
     )
 }
 
+/// The most users that are counted by name: each has three time series.
+const MAX_COUNTED_USERS: usize = 1000;
+/// The most issuers of identity tokens: each is asked for its keys every hour.
+const MAX_ISSUERS: usize = 64;
+
 fn access(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>) {
+    let access = &settings.access;
+    let key = |name| {
+        file.get("access").and_then(Item::as_table_like).map_or(0, |access| start_of_key(access, name))
+    };
+    let speaks_tls = settings.tls.certificate.is_some() || !settings.acme.names.is_empty();
+    if access.tokens && access.url.is_none() && !speaks_tls && !settings.listen.ip().is_loopback() {
+        let message = "`access.tokens` without [tls] needs `access.url`, the address that clients know: they send their \
+                       password there";
+        reader.problem(key("tokens"), message.to_owned());
+    }
+    if access.counted_users.len() > MAX_COUNTED_USERS {
+        let message = format!("at most {MAX_COUNTED_USERS} users can be counted by name");
+        reader.problem(key("counted_users"), message);
+    }
+    if !access.certificate.is_empty() && settings.tls.client_ca.is_none() {
+        let message = "[[access.certificate]] needs `tls.client_ca`, the authorities of these certificates";
+        reader.problem(key("certificate"), message.to_owned());
+    }
+    if access.certificate.len() > MAX_IDENTITIES {
+        reader.problem(
+            key("certificate"),
+            format!("there are at most {MAX_IDENTITIES} of [[access.certificate]]"),
+        );
+    }
+    if access.oidc.len() > MAX_ISSUERS || access.oidc.iter().any(|issuer| issuer.claims.len() > MAX_CLAIMS) {
+        let message = format!(
+            "there are at most {MAX_ISSUERS} of [[access.oidc]], each with at most {MAX_CLAIMS} claims"
+        );
+        reader.problem(key("oidc"), message);
+    }
+    for certificate in access.certificate.iter().filter(|certificate| certificate.identity().is_none()) {
+        let message = format!(
+            "the [[access.certificate]] of {} needs exactly one of `common_name`, `dns_name`, `email` and `uri`",
+            certificate.user
+        );
+        reader.problem(key("certificate"), message);
+    }
     let Err(error) = deltaport_trust::Rules::new(settings.access.for_rules()) else { return };
-    let at =
-        file.get("access").and_then(Item::as_table_like).map_or(0, |access| start_of_key(access, "rule"));
-    reader.problem(at, error.to_string());
+    reader.problem(key("rule"), error.to_string());
+}
+
+impl Certificate {
+    /// Whose it is; `None` unless exactly one name is given.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        let names = [
+            self.common_name.clone().map(Name::Common),
+            self.dns_name.clone().map(Name::Dns),
+            self.email.clone().map(Name::Email),
+            self.uri.clone().map(Name::Uri),
+        ];
+        let mut names = names.into_iter().flatten();
+        let name = names.next()?;
+        names.next().is_none().then(|| Identity { name, user: self.user.as_str().into() })
+    }
 }
 
 impl Access {
     /// What the rules are made of.
     pub fn for_rules(&self) -> deltaport_trust::Access {
         deltaport_trust::Access {
-            passwords: self.htpasswd.is_some(),
+            logins: self.htpasswd.is_some()
+                || self.tokens
+                || !self.certificate.is_empty()
+                || !self.oidc.is_empty(),
             trust_loopback: self.trust_loopback,
             groups: self.groups.clone(),
             rules: self.rule.iter().map(Rule::grant).collect(),

@@ -4,6 +4,7 @@
 //! and meaning; reading, `deltaport config reference` and docs/configuration.md are all made from it. Nothing here
 //! opens the files that settings name, nor constructs anything: that is the wiring's work.
 
+mod access;
 mod check;
 mod key;
 mod keys;
@@ -13,7 +14,7 @@ mod reference;
 mod tests;
 mod units;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -22,9 +23,10 @@ use deltaport_registry::mirror::timetable::Window;
 use deltaport_registry::mirror::{Repositories, select};
 use deltaport_registry::space::Pin;
 use deltaport_registry::upstream::TagPattern;
-use deltaport_trust::{Action, Pattern};
+use deltaport_trust::Pattern;
 use serde::{Serialize, Serializer};
 
+pub use access::{Access, Audit, Certificate, Issuer, Rule};
 pub(crate) use keys::{host, url};
 pub use read::{MAX_FILE_LEN, Overrides, Problem, Problems};
 pub use reference::{Format as ReferenceFormat, reference};
@@ -53,6 +55,8 @@ pub struct Settings {
     pub acme: Acme,
     /// Who may do what.
     pub access: Access,
+    /// Where it is written who did what.
+    pub audit: Audit,
     /// Which images are served.
     pub trust: Trust,
     /// What is too much.
@@ -92,6 +96,7 @@ impl Settings {
             tls: Tls::default(),
             acme: Acme::default(),
             access: Access::default(),
+            audit: Audit::default(),
             trust: Trust::default(),
             limits: Limits::default(),
             cache: Cache::default(),
@@ -144,6 +149,8 @@ pub struct Tls {
     pub certificate: Option<PathBuf>,
     /// PEM file with the private key.
     pub key: Option<PathBuf>,
+    /// PEM file with the authorities of clients' certificates.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// `[acme]`
@@ -174,42 +181,6 @@ pub enum AcmeChallenge {
     /// It asks for a token on port 80.
     #[serde(rename = "http-01")]
     Http01,
-}
-
-/// `[access]`
-#[derive(Clone, Debug, Default, Serialize)]
-#[non_exhaustive]
-pub struct Access {
-    /// The password file.
-    pub htpasswd: Option<PathBuf>,
-    /// Whether callers on this machine may do everything; `None` depends on the others.
-    pub trust_loopback: Option<bool>,
-    /// The members of each group.
-    pub groups: BTreeMap<String, BTreeSet<String>>,
-    /// The grants.
-    pub rule: Vec<Rule>,
-}
-
-/// `[[access.rule]]`
-#[derive(Clone, Debug, Default, Serialize)]
-#[non_exhaustive]
-pub struct Rule {
-    /// Which repositories.
-    #[serde(serialize_with = "as_texts")]
-    pub repositories: Vec<Pattern>,
-    /// What may be done with them.
-    #[serde(serialize_with = "as_texts")]
-    pub allow: Vec<Action>,
-    /// To these users.
-    pub users: BTreeSet<String>,
-    /// To the members of these groups.
-    pub groups: BTreeSet<String>,
-    /// To everyone who has logged in.
-    pub logged_in: bool,
-    /// To everyone.
-    pub anonymous: bool,
-    /// To callers on this machine.
-    pub local: bool,
 }
 
 /// `[trust]`

@@ -11,8 +11,8 @@ use toml_edit::{Document, Item, TableLike, Value};
 
 use super::check;
 use super::key::{Default as KeyDefault, Key, Keys, Slot, Texts};
-use super::keys::{MIRROR, REPOSITORY, RULE, SETTINGS, TAG_RULE, UPSTREAM};
-use super::{Mirror, Repository, Rule, Settings, TagRule, Upstream};
+use super::keys::{CERTIFICATE, MIRROR, OIDC, REPOSITORY, RULE, SETTINGS, TAG_RULE, UPSTREAM};
+use super::{Certificate, Issuer, Mirror, Repository, Rule, Settings, TagRule, Upstream};
 
 /// The most bytes that a configuration file may have.
 pub const MAX_FILE_LEN: u64 = 1 << 20;
@@ -347,6 +347,17 @@ impl Reader<'_> {
 /// Reads `[[access.rule]]`.
 pub(super) fn read_rules(reader: &mut Reader<'_>, item: &Item, settings: &mut Settings) {
     reader.tables::<Rule>("access.rule", item, &[RULE], &mut settings.access.rule);
+}
+
+/// Reads `[[access.certificate]]`.
+pub(super) fn read_certificates(reader: &mut Reader<'_>, item: &Item, settings: &mut Settings) {
+    let certificates = &mut settings.access.certificate;
+    reader.tables::<Certificate>("access.certificate", item, &[CERTIFICATE], certificates);
+}
+
+/// Reads `[[access.oidc]]`.
+pub(super) fn read_issuers(reader: &mut Reader<'_>, item: &Item, settings: &mut Settings) {
+    reader.tables::<Issuer>("access.oidc", item, &[OIDC], &mut settings.access.oidc);
 }
 
 /// Reads `[[repository]]`.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::key::{Default, Key, Slot};
-use super::keys::{MIRROR, REPOSITORY, RULE, SETTINGS, TAG_RULE, UPSTREAM};
+use super::keys::{CERTIFICATE, MIRROR, OIDC, REPOSITORY, RULE, SETTINGS, TAG_RULE, UPSTREAM};
 
 /// How the reference is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ fn sections() -> Vec<Section> {
         if matches!(key.slot, Slot::Tables(_)) {
             match key.name {
                 "access.rule" => add_tables(&mut sections, key.name, key.about, RULE),
+                "access.certificate" => add_tables(&mut sections, key.name, key.about, CERTIFICATE),
+                "access.oidc" => add_tables(&mut sections, key.name, key.about, OIDC),
                 "mirror" => add_tables(&mut sections, key.name, key.about, MIRROR),
                 "repository" => add_tables(&mut sections, key.name, key.about, REPOSITORY),
                 _ => add_tables(&mut sections, key.name, key.about, UPSTREAM),

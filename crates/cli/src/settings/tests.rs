@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::*;
 use crate::settings::key::Default as KeyDefault;
-use crate::settings::keys::{MIRROR, REPOSITORY, RULE, SETTINGS, TAG_RULE, UPSTREAM};
+use crate::settings::keys::{CERTIFICATE, MIRROR, OIDC, REPOSITORY, RULE, SETTINGS, TAG_RULE, UPSTREAM};
+use deltaport_trust::Action;
 use proptest::prelude::*;
 
 fn read(text: &str) -> Result<Settings, Vec<Problem>> {
@@ -309,6 +310,13 @@ fn every_field_has_a_row_and_every_row_a_field() {
     assert_eq!(fields(&good("")), rows);
     let rows: BTreeSet<String> = RULE.iter().map(|key| key.name.to_owned()).collect();
     assert_eq!(fields(&Rule::default()), rows);
+    let rows: BTreeSet<String> = CERTIFICATE.iter().map(|key| key.name.to_owned()).collect();
+    assert_eq!(fields(&Certificate::default()), rows);
+    let rows: BTreeSet<String> = OIDC.iter().map(|key| key.name.to_owned()).collect();
+    let claims = std::collections::BTreeMap::from([(String::new(), BTreeSet::new())]);
+    let names = fields(&Issuer { claims, ..Issuer::default() });
+    let names: BTreeSet<String> = names.iter().map(|name| name.trim_end_matches('.').to_owned()).collect();
+    assert_eq!(names, rows);
     let rows: BTreeSet<String> = UPSTREAM.iter().map(|key| key.name.to_owned()).collect();
     assert_eq!(fields(&Upstream::default()), rows);
     let rows: BTreeSet<String> = TAG_RULE.iter().map(|key| key.name.to_owned()).collect();
@@ -322,7 +330,7 @@ fn every_field_has_a_row_and_every_row_a_field() {
 #[test]
 fn every_default_and_every_example_is_possible() {
     let rows = SETTINGS.iter().copied().flatten().map(|key| (key.name, key.default));
-    for (name, default) in rows.filter(|(name, _)| !matches!(*name, "tls.key" | "tls.certificate")) {
+    for (name, default) in rows.filter(|(name, _)| !name.starts_with("tls.")) {
         let (KeyDefault::Value(value)
         | KeyDefault::Unset { example: value, .. }
         | KeyDefault::Required(value)) = default;
@@ -344,8 +352,10 @@ fn the_reference_is_a_configuration() {
     let text = reference(ReferenceFormat::Toml);
     let as_shown = serde_json::to_value(good(&text)).unwrap();
     assert_eq!(as_shown, serde_json::to_value(good("")).unwrap(), "commented out, it says nothing");
-    // Of these, an upstream has one; and a certificate that is asked for takes the place of one that is there.
-    let exclude = ["password_env", "credentials_file", "credential_helper", "certificate", "key"];
+    // Of these, an upstream has one, and a certificate's user; and a certificate that is asked for takes the place of one
+    // that is there.
+    let upstream = ["password_env", "credentials_file", "credential_helper"];
+    let exclude = [&upstream[..], &["dns_name", "email", "uri"], &["certificate", "key"]].concat();
     let all = uncommented(&text);
     let possible = |line: &&str| !exclude.iter().any(|key| line.starts_with(&format!("{key} =")));
     let settings = good(&all.lines().filter(possible).collect::<Vec<_>>().join("\n"));
@@ -432,6 +442,38 @@ fn mirrors_need_an_upstream_a_name_of_their_own_and_tags() {
         (rule("tags = [\"a\"]").replace("\"a\"\nsource", "\"A b\"\nsource"), "small letters"),
         (rule("tags = [\"a\"]").replace("quay.io/team/app", "app"), "begins with the host"),
         (rule("tags = [\"a\"]").replace("quay.io/team/app", "quay.io/te?am*"), "begins with the host"),
+    ] {
+        let problems = read(&text).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.message.contains(expected)), "{text}\n{problems:#?}");
+    }
+}
+
+#[test]
+fn who_comes_how_is_checked() {
+    let certificate = |more: &str| {
+        format!(
+            "[tls]\ncertificate = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\n[[access.certificate]]\nuser = \"site7\"\n{more}\n"
+        )
+    };
+    let issuer = "[[access.oidc]]\nissuer = \"https://ci.example\"\naudience = \"us\"\nuser = \"ci\"\n";
+    let settings = good(&format!("{}{issuer}", certificate("uri = \"spiffe://a/7\"")));
+    assert_eq!((settings.access.certificate.len(), settings.access.oidc.len()), (1, 1));
+    assert!(settings.access.for_rules().logins);
+    assert!(!good("").access.for_rules().logins);
+    for (text, expected) in [
+        (certificate(""), "exactly one of"),
+        (certificate("uri = \"a\"\nemail = \"b\""), "exactly one of"),
+        ("[[access.certificate]]\nuser = \"a\"\nuri = \"b\"".to_owned(), "needs `tls.client_ca`"),
+        (certificate("uri = \"a\"").replace("site7", "a:b"), "no colon"),
+        ("[tls]\nclient_ca = \"a\"".to_owned(), "needs `tls.certificate`"),
+        (
+            "listen = \"0.0.0.0:1\"\ninsecure_http = true\n[access]\ntokens = true".to_owned(),
+            "needs `access.url`",
+        ),
+        ("[access]\nurl = \"registry.example\"".to_owned(), "must begin with https://"),
+        (issuer.replace("https://", ""), "must begin with https://"),
+        (issuer.replace("ci.example\"", "ci.example\"\nkeys = 7"), "must be a path"),
+        (format!("{issuer}claims = {{ a = \"b\" }}"), "must be a list"),
     ] {
         let problems = read(&text).unwrap_err();
         assert!(problems.iter().any(|problem| problem.message.contains(expected)), "{text}\n{problems:#?}");

@@ -211,7 +211,19 @@ fn uses_it_as_a_mirror_of_another_name() {
 
 #[test]
 fn logs_in_over_tls() {
-    let (registry, sandbox) = (Registry::locked(), Sandbox::new());
+    logs_in(&Registry::locked());
+}
+
+#[test]
+fn logs_in_with_access_tokens() {
+    let registry = Registry::locked_with_tokens();
+    logs_in(&registry);
+    let posted = "method=\"POST\" path=\"/token\" route=\"token\" status=200";
+    assert!(registry.log().contains(posted), "no token was taken as OAuth2 has it");
+}
+
+fn logs_in(registry: &Registry) {
+    let sandbox = Sandbox::new();
     let address = registry.address().to_string();
     let image = Image::small(62);
     let layout = Layout::new(sandbox.path("layout")).image("t", &image);

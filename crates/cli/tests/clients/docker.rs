@@ -153,7 +153,18 @@ fn pulls_one_architecture_of_an_index_through_a_mirror() {
 
 #[test]
 fn logs_in_over_tls() {
-    let (registry, sandbox) = (Registry::locked(), Sandbox::new());
+    logs_in(&Registry::locked());
+}
+
+#[test]
+fn logs_in_with_access_tokens() {
+    let registry = Registry::locked_with_tokens();
+    logs_in(&registry);
+    assert!(registry.log().contains("route=\"token\" status=200"), "no token was taken");
+}
+
+fn logs_in(registry: &Registry) {
+    let sandbox = Sandbox::new();
     let address = registry.address().to_string();
     // docker does not verify certificates of loopback addresses; the other clients do.
     let docker = Docker::start(&sandbox, &json!({}));

@@ -221,7 +221,35 @@ pub(crate) fn mirror(sandbox: &Sandbox, prefix: &str, address: SocketAddr) {
 
 #[test]
 fn logs_in_over_tls() {
-    let (registry, sandbox) = (Registry::locked(), Sandbox::new());
+    logs_in(&Registry::locked());
+}
+
+#[test]
+fn logs_in_with_access_tokens() {
+    let registry = Registry::locked_with_tokens();
+    logs_in(&registry);
+    assert!(registry.log().contains("route=\"token\" status=200"), "no token was taken");
+}
+
+#[test]
+fn logs_in_with_a_token_for_programs() {
+    let (registry, sandbox) = (Registry::locked_with_tokens(), Sandbox::new());
+    let secret = registry.token("ci", "repository:team/app:pull,push");
+    let address = registry.address().to_string();
+    let trusting = format!("--cert-dir={}", registry.authority().display());
+    let podman = |verb: &str| podman(&sandbox, "store").arg(verb).arg(&trusting);
+    build(&sandbox, "store", "app", "amd64");
+    podman("login").args(["-u", "ci", "-p", &secret, &address]).ok();
+    podman("push").args(["localhost/app", &at(registry.address(), "team/app:1")]).ok();
+    podman("pull").arg(at(registry.address(), "team/app:1")).ok();
+    podman("push").args(["localhost/app", &at(registry.address(), "other/app:1")]).refused();
+    registry.revoke("ci");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    podman("pull").arg(at(registry.address(), "team/app:1")).refused();
+}
+
+fn logs_in(registry: &Registry) {
+    let sandbox = Sandbox::new();
     let address = registry.address().to_string();
     let trusting = format!("--cert-dir={}", registry.authority().display());
     let podman = |verb: &str| podman(&sandbox, "store").arg(verb).arg(&trusting);

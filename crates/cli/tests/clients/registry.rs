@@ -48,6 +48,41 @@ impl Registry {
         Self::start(Some(&Certificates::new()))
     }
 
+    /// The same, where clients are asked to exchange the password for tokens.
+    pub(crate) fn locked_with_tokens() -> Self {
+        let certificates = Certificates::new();
+        let server = deltaport_with(Some(&certificates), "tokens = true\n");
+        let registry = Self { software: Software::Deltaport(Box::new(server)), authority: directory() };
+        registry.publish(&certificates);
+        registry
+    }
+
+    /// Makes a token for a program, while it runs, and returns its secret.
+    pub(crate) fn token(&self, name: &str, scope: &str) -> String {
+        let Software::Deltaport(server) = &self.software else { panic!("only deltaport has these tokens") };
+        let data = server.launch().data().display().to_string();
+        let command = ["token", "create", name, "--scope", scope, "--expires", "1h", "--data", &data];
+        let (status, secret) = server.launch().run(&command);
+        assert!(status.success(), "{secret}");
+        secret.trim().to_owned()
+    }
+
+    /// Takes such a token away.
+    pub(crate) fn revoke(&self, name: &str) {
+        let Software::Deltaport(server) = &self.software else { panic!("only deltaport has these tokens") };
+        let data = server.launch().data().display().to_string();
+        let (status, said) = server.launch().run(&["token", "revoke", name, "--data", &data]);
+        assert!(status.success(), "{said}");
+    }
+
+    /// What a running deltaport has written so far.
+    pub(crate) fn log(&self) -> String {
+        match &self.software {
+            Software::Deltaport(server) => server.log(),
+            Software::Debian(_) => String::new(),
+        }
+    }
+
     /// Debian's registry, open: another software as an upstream.
     pub(crate) fn foreign() -> Self {
         Self { software: Software::Debian(Box::new(Debian::start(None))), authority: directory() }
@@ -120,10 +155,15 @@ impl Registry {
 }
 
 fn deltaport(certificates: Option<&Certificates>) -> Server {
+    deltaport_with(certificates, "")
+}
+
+/// deltaport, locked with certificates, and with more settings of `[access]`.
+fn deltaport_with(certificates: Option<&Certificates>, access: &str) -> Server {
     let launch = Launch::new(env!("CARGO_BIN_EXE_deltaport"));
     let Some(certificates) = certificates else { return wait(launch.start()) };
     let passwords = launch.file("htpasswd", htpasswd());
-    let config = format!("{}[access]\nhtpasswd = {passwords:?}\n", tls_of(&launch));
+    let config = format!("{}[access]\nhtpasswd = {passwords:?}\n{access}", tls_of(&launch));
     wait(launch.config(&config).tls(certificates.clone()).start())
 }
 

@@ -208,7 +208,18 @@ fn mirrors_a_repository_with_sync() {
 
 #[test]
 fn logs_in_over_tls() {
-    let (registry, sandbox) = (Registry::locked(), Sandbox::new());
+    logs_in(&Registry::locked());
+}
+
+#[test]
+fn logs_in_with_access_tokens() {
+    let registry = Registry::locked_with_tokens();
+    logs_in(&registry);
+    assert!(registry.log().contains("route=\"token\" status=200"), "no token was taken");
+}
+
+fn logs_in(registry: &Registry) {
+    let sandbox = Sandbox::new();
     let address = registry.address();
     let image = Image::small(8);
     let layout = Layout::new(sandbox.path("layout")).image("t", &image);

@@ -47,12 +47,8 @@ impl Node {
         let rules = Rules::new(Access { trust_loopback: Some(true), ..Access::default() }).unwrap();
         let registry = Registry::new(options.clone(), store.clone(), rules);
         let served = deltaport_server::Options {
-            listen: address,
-            tls: None,
-            challenges: None,
-            insecure_http: false,
-            passwords: None,
             limits: Limits { shutdown_grace: Duration::from_millis(50), ..Limits::DEFAULT },
+            ..deltaport_server::Options::new(address)
         };
         let server = Server::bind(served, registry.clone()).await.unwrap();
         let address = server.local_addr();

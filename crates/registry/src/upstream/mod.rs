@@ -187,6 +187,15 @@ impl Registry {
         Ok(Located { repository: name, namespace })
     }
 
+    /// Every repository that requests for `repository` may be answered from, whatever else they say.
+    pub(crate) fn names_of(&self, repository: &RepositoryName, host: Option<&str>) -> Vec<RepositoryName> {
+        let upstreams = &self.0.upstreams;
+        let namespaces = upstreams.0.iter().map(|remote| Some(remote.client.host()));
+        let located =
+            [None].into_iter().chain(namespaces).map(|namespace| self.locate(repository, namespace, host));
+        located.filter_map(|located| Some(located.ok()?.repository.into_owned())).collect()
+    }
+
     /// Fails when `repository` only mirrors another registry: what is pushed there would contradict it.
     pub(crate) fn check_own(&self, repository: &RepositoryName) -> Result<()> {
         match self.0.upstreams.mirrored(repository) {

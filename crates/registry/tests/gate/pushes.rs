@@ -27,7 +27,7 @@ fn rules() -> Rules {
         local: false,
     };
     let rules = vec![grant(&[Action::Pull], false), grant(&[Action::Push, Action::Pull], true)];
-    let access = Access { passwords: true, trust_loopback: Some(false), groups: Default::default(), rules };
+    let access = Access { logins: true, trust_loopback: Some(false), groups: Default::default(), rules };
     Rules::new(access).unwrap()
 }
 

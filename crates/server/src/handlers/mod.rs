@@ -10,6 +10,7 @@ mod images;
 mod lists;
 mod manifests;
 mod mirrors;
+pub(crate) mod token;
 mod uploads;
 
 use std::sync::Arc;

@@ -37,7 +37,7 @@ async fn a_password_opens_and_a_wrong_one_does_not() {
 #[tokio::test]
 async fn wrong_credentials_are_refused_even_where_none_are_needed() {
     let setup = Setup { users: vec!["alice"], ..Setup::new() };
-    let access = Access { passwords: true, ..setup.access.clone() };
+    let access = Access { logins: true, ..setup.access.clone() };
     let running = Setup { access, ..setup }.start().await;
     assert_eq!(status(&running.client).await, 200, "local callers may do everything here");
     assert_eq!(status(&running.client.logged_in("alice", "wrong")).await, 401);

@@ -1,15 +1,19 @@
 //! A server on a free port with everything behind it, and the requests that most tests begin with.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deltaport_registry::Registry;
-use deltaport_server::{Limits, Options, Server, Tls};
+use deltaport_registry::tokens::{AccessTokens, RobotTokens};
+use deltaport_server::{AuditLog, Limits, Options, Server, Tls};
 use deltaport_store::{Faults, Store};
 use deltaport_testkit::http::{Client, Request, Response};
 use deltaport_testkit::sample::{Content, Image};
 use deltaport_testkit::tls::Certificates;
+use deltaport_trust::certificates::Identity;
+use deltaport_trust::tokens::Scopes;
 use deltaport_trust::{Access, Action, Rule, Rules, passwords};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -26,7 +30,18 @@ pub(crate) struct Setup {
     pub(crate) access: Access,
     pub(crate) certificates: Option<Certificates>,
     pub(crate) faults: Faults,
+    /// Whether access tokens are asked for.
+    pub(crate) tokens: bool,
+    /// Robots: their names and scopes.
+    pub(crate) robots: Vec<(&'static str, &'static str)>,
+    /// Who comes with which certificate of [`Certificates`]; with any, the server asks for one.
+    pub(crate) identities: Vec<Identity>,
+    pub(crate) counted_users: Vec<&'static str>,
+    pub(crate) url: Option<&'static str>,
 }
+
+/// What tokens are for in these tests.
+pub(crate) const SERVICE: &str = "registry.test";
 
 impl Setup {
     pub(crate) fn new() -> Self {
@@ -39,12 +54,17 @@ impl Setup {
             access,
             certificates: None,
             faults: Faults::none(),
+            tokens: false,
+            robots: Vec::new(),
+            identities: Vec::new(),
+            counted_users: Vec::new(),
+            url: None,
         }
     }
 
     /// Users who can log in, and rules; nothing else is allowed.
     pub(crate) fn rules(users: &[&'static str], rules: Vec<Rule>) -> Self {
-        let access = Access { passwords: true, trust_loopback: Some(false), rules, ..Access::default() };
+        let access = Access { logins: true, trust_loopback: Some(false), rules, ..Access::default() };
         Self { users: users.to_vec(), access, ..Self::new() }
     }
 
@@ -71,13 +91,33 @@ impl Setup {
                 certificate: home.path().join("server.crt"),
                 key: home.path().join("server.key"),
                 awaited: false,
+                client_ca: (!self.identities.is_empty()).then(|| home.path().join("ca.crt")),
             }
         });
+        let robots = RobotTokens::new(&home.path().join("data"));
+        let mut secrets = BTreeMap::new();
+        for (number, (name, scope)) in self.robots.iter().enumerate() {
+            let (scopes, random) = (Scopes::parse([*scope]).expect("a scope"), [number as u8; 32]);
+            let secret = robots.change(|robots| robots.create(name, scopes, None, 0, random));
+            secrets.insert(*name, secret.expect("a robot"));
+        }
         let rules = Rules::new(self.access).expect("rules");
         let registry = Registry::new(self.registry, store.clone(), rules);
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let options =
-            Options { listen, tls, challenges: None, insecure_http: false, passwords, limits: self.limits };
+        let access_tokens = self.tokens.then(|| AccessTokens::open(&home.path().join("data"), SERVICE));
+        let audit = AuditLog::open(&home.path().join("audit")).expect("an audit log");
+        let options = Options {
+            tls,
+            passwords,
+            access_tokens,
+            robots: Some(robots.clone()),
+            url: self.url.map(str::to_owned),
+            certificates: self.identities,
+            counted_users: self.counted_users.into_iter().map(str::to_owned).collect(),
+            audit: Some(audit),
+            limits: self.limits,
+            ..Options::new(listen)
+        };
         let server = Server::bind(options, registry.clone()).await.expect("a free port");
         let address = server.local_addr();
         let client = match &self.certificates {
@@ -86,7 +126,7 @@ impl Setup {
         };
         let stop = CancellationToken::new();
         let running = tokio::spawn(server.run(stop.clone()));
-        Running { home, client, registry, store, stop, running }
+        Running { home, client, registry, store, stop, running, robots, secrets }
     }
 }
 
@@ -115,11 +155,31 @@ pub(crate) struct Running {
     pub(crate) store: Store,
     pub(crate) stop: CancellationToken,
     pub(crate) running: JoinHandle<bool>,
+    pub(crate) robots: RobotTokens,
+    secrets: BTreeMap<&'static str, String>,
 }
 
 impl Running {
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
+    }
+
+    /// The secret of a robot.
+    pub(crate) fn secret(&self, robot: &str) -> &str {
+        &self.secrets[robot]
+    }
+
+    /// The lines of the audit log, once there are `count` of them, or with what is missing when they do not come.
+    pub(crate) async fn audited(&self, count: usize) -> Vec<serde_json::Value> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let text = std::fs::read_to_string(self.file("audit")).expect("an audit log");
+            let whole = text.ends_with('\n') || text.is_empty();
+            if whole && text.lines().count() >= count || Instant::now() > deadline {
+                return text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub(crate) async fn send(&self, request: Request) -> Response {
@@ -138,6 +198,13 @@ impl Running {
             })
             .sum()
     }
+}
+
+/// Takes an access token, as docker does.
+pub(crate) async fn token(client: &Client, scope: &str) -> String {
+    let answer = client.send(Request::get("/token").query("service", SERVICE).query("scope", scope)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["token"].as_str().expect("a token").to_owned()
 }
 
 /// Pushes a blob in one request.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use deltaport_server::{BindError, Limits, Options, Server};
+use deltaport_server::{BindError, Options, Server};
 use deltaport_testkit::http::Request;
 use deltaport_testkit::sample::{self, Content};
 
@@ -50,14 +50,8 @@ async fn the_grace_is_not_for_ever() {
 #[tokio::test]
 async fn plain_http_beyond_this_machine_has_to_be_said() {
     let running = Setup::new().start().await;
-    let options = |insecure_http| Options {
-        listen: SocketAddr::from(([0, 0, 0, 0], 0)),
-        tls: None,
-        challenges: None,
-        insecure_http,
-        passwords: None,
-        limits: Limits::DEFAULT,
-    };
+    let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let options = |insecure_http| Options { insecure_http, ..Options::new(everywhere) };
     let refused = Server::bind(options(false), running.registry.clone()).await;
     assert!(matches!(refused, Err(BindError::PlainHttp(_))), "{refused:?}");
     Server::bind(options(true), running.registry.clone()).await.expect("said");

@@ -1,6 +1,9 @@
 //! The server over real sockets and a real store.
 
 mod access;
+mod audit;
+mod brute_force;
+mod certificates;
 mod deltas;
 mod errors;
 mod faults;
@@ -13,3 +16,4 @@ mod pull;
 mod push;
 mod roles;
 mod tls;
+mod tokens;

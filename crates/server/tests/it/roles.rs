@@ -4,7 +4,9 @@ use deltaport_oci::wire::Route;
 use deltaport_oci::{Digest, Reference, RepositoryName};
 use deltaport_testkit::http::{Client, Request};
 use deltaport_testkit::sample::Image;
+use deltaport_testkit::tls::{CLIENT_NAME, Certificates};
 use deltaport_trust::Action;
+use deltaport_trust::certificates::{Identity, Name};
 
 use crate::harness::{PASSWORD, Running, Setup, code, grant, push_image};
 
@@ -81,7 +83,7 @@ fn routes(repository: &str) -> Vec<Route> {
     ]
 }
 
-async fn server() -> Running {
+fn setup() -> Setup {
     let everything = [Action::Pull, Action::Push, Action::Delete];
     let rules = vec![
         grant("puller", &[Action::Pull], "team/**"),
@@ -91,7 +93,15 @@ async fn server() -> Running {
         grant("owner", &everything, "**"),
     ];
     let users = ["puller", "pusher", "deleter", "stranger", "owner"];
-    let running = Setup::rules(&users, rules).start().await;
+    Setup::rules(&users, rules)
+}
+
+async fn server() -> Running {
+    start(setup()).await
+}
+
+async fn start(setup: Setup) -> Running {
+    let running = setup.start().await;
     push_image(&running.client.logged_in("owner", PASSWORD), "team/app", "latest", &Image::small(1)).await;
     running
 }
@@ -122,6 +132,125 @@ async fn every_route_answers_every_role_as_it_should() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Asserts that `client` is told what `role` is told.
+async fn assert_told_as(client: &Client, role: &str, called: &str) {
+    let column = ROLES.iter().position(|known| *known == role).expect("a role");
+    let mut wrong = Vec::new();
+    for route in routes("team/app") {
+        for (method, expected) in rows(&route) {
+            let got = client.send(Request::new(method, &route.to_string())).await.status;
+            if got != expected[column] {
+                wrong.push(format!("{method} {route} by {called}: {got}, not {}", expected[column]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Robots with the rights of the roles, and the rules.
+fn with_tokens() -> Setup {
+    let robots = vec![
+        ("puller", "repository:team/**:pull"),
+        ("pusher", "repository:team/**:push"),
+        ("deleter", "repository:team/**:delete"),
+        ("stranger", "repository:other/**:*"),
+    ];
+    Setup { tokens: true, robots, ..setup() }
+}
+
+#[tokio::test]
+async fn a_robot_is_told_what_its_scopes_say() {
+    let running = start(with_tokens()).await;
+    for role in &ROLES[2..] {
+        let secret = running.secret(role);
+        assert_told_as(&running.client.logged_in(role, secret), role, "a robot with a password").await;
+        assert_told_as(&running.client.with_token(secret), role, "a robot with a token").await;
+    }
+}
+
+#[tokio::test]
+async fn an_access_token_tells_as_much_as_a_password_where_it_is_for_that() {
+    let running = start(with_tokens()).await;
+    let scope = "repository:team/app:*";
+    for role in &ROLES[2..] {
+        let user = running.client.logged_in(role, PASSWORD);
+        let token = crate::harness::token(&user, scope).await;
+        assert_told_as(&running.client.with_token(&token), role, "a user's access token").await;
+        let robot = running.client.logged_in(role, running.secret(role));
+        let token = crate::harness::token(&robot, scope).await;
+        assert_told_as(&running.client.with_token(&token), role, "a robot's access token").await;
+    }
+}
+
+#[tokio::test]
+async fn an_access_token_for_less_is_refused_as_if_nobody_had_logged_in() {
+    let running = start(with_tokens()).await;
+    let owner = running.client.logged_in("owner", PASSWORD);
+    for (scope, role) in [
+        ("repository:team/app:pull", "puller"),
+        ("repository:team/app:push", "pusher"),
+        ("repository:team/app:delete", "deleter"),
+        ("repository:other/app:*", "stranger"),
+        ("repository:team/ap:*", "stranger"),
+        ("repository:team/**:*", "stranger"),
+        ("repository:**:*", "stranger"),
+        ("registry:catalog:*", "stranger"),
+        ("", "stranger"),
+    ] {
+        let client = running.client.with_token(&crate::harness::token(&owner, scope).await);
+        let column = ROLES.iter().position(|known| *known == role).expect("a role");
+        for route in routes("team/app") {
+            for (method, expected) in rows(&route) {
+                let answer = client.send(Request::new(method, &route.to_string())).await;
+                // The owner may, so that another token would do. What needs two rights is refused for the second one.
+                let both = matches!(route, Route::Image(..) | Route::Mirror(..)) && answer.status == 403;
+                let expected = if expected[column] == 403 && !both { 401 } else { expected[column] };
+                assert_eq!(answer.status, expected, "{method} {route} with a token for {scope:?}");
+                let challenge = answer.header("www-authenticate").unwrap_or_default();
+                assert_eq!(
+                    challenge.contains("error=\"insufficient_scope\""),
+                    expected == 401,
+                    "{challenge}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_told_what_its_user_may() {
+    let certificates = Certificates::new();
+    for role in &ROLES[2..] {
+        let name = Name::Common(CLIENT_NAME.to_owned());
+        let identities = vec![Identity { name, user: (*role).into() }];
+        let setup = Setup { certificates: Some(certificates.clone()), identities, ..setup() };
+        let running = start(setup).await;
+        let client = Client::tls(running.client.address(), certificates.client_with_certificate());
+        assert_told_as(&client, role, "a certificate").await;
+    }
+}
+
+/// What is not of the specification is open to everybody, or, like taking a token, to whoever can log in; with every
+/// method but its own it is nothing.
+#[tokio::test]
+async fn our_own_paths_answer_everybody_alike() {
+    let running = start(with_tokens()).await;
+    for role in ROLES {
+        for (path, methods) in [
+            ("/healthz", &["GET", "HEAD"][..]),
+            ("/readyz", &["GET", "HEAD"]),
+            ("/metrics", &["GET", "HEAD"]),
+            ("/token", &["GET"]),
+        ] {
+            for method in ["GET", "HEAD", "PUT", "PATCH", "DELETE"] {
+                let (client, request) = ask(&running.client, role, method, path);
+                let expected = if methods.contains(&method) { 200 } else { 405 };
+                assert_eq!(client.send(request).await.status, expected, "{method} {path} by {role}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

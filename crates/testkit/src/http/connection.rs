@@ -17,35 +17,48 @@ use super::message::{Request, Response, read_response};
 /// How long a test waits for a response, or for the body of one. Only a hang takes this long.
 pub const TIME_LIMIT: Duration = Duration::from_secs(60);
 
+#[derive(Clone, Debug)]
+enum Authorization {
+    Basic(String, String),
+    Bearer(String),
+}
+
 /// Sends requests to one server, each on a new connection.
 #[derive(Clone, Debug)]
 pub struct Client {
     address: SocketAddr,
     tls: Option<Arc<rustls::ClientConfig>>,
-    credentials: Option<(String, String)>,
+    authorization: Option<Authorization>,
 }
 
 impl Client {
     /// Speaks plain HTTP to `address`.
     pub fn plain(address: SocketAddr) -> Self {
-        Self { address, tls: None, credentials: None }
+        Self { address, tls: None, authorization: None }
     }
 
     /// Speaks TLS to `address`.
     pub fn tls(address: SocketAddr, config: Arc<rustls::ClientConfig>) -> Self {
-        Self { address, tls: Some(config), credentials: None }
+        Self { address, tls: Some(config), authorization: None }
     }
 
     /// The same with credentials on every request.
     #[must_use]
     pub fn logged_in(&self, user: &str, password: &str) -> Self {
-        Self { credentials: Some((user.to_owned(), password.to_owned())), ..self.clone() }
+        let authorization = Some(Authorization::Basic(user.to_owned(), password.to_owned()));
+        Self { authorization, ..self.clone() }
+    }
+
+    /// The same with a bearer token on every request.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { authorization: Some(Authorization::Bearer(token.to_owned())), ..self.clone() }
     }
 
     /// The same without credentials.
     #[must_use]
     pub fn anonymous(&self) -> Self {
-        Self { credentials: None, ..self.clone() }
+        Self { authorization: None, ..self.clone() }
     }
 
     /// Where the requests go.
@@ -81,8 +94,12 @@ impl Client {
     /// Sends a request on a new connection and returns the whole response, or what went wrong on the way. What
     /// arrives after the server refused the rest of a body counts.
     pub async fn try_send(&self, mut request: Request) -> io::Result<Response> {
-        if let Some((user, password)) = &self.credentials {
-            request = request.basic(user, password);
+        match &self.authorization {
+            Some(Authorization::Basic(user, password)) => request = request.basic(user, password),
+            Some(Authorization::Bearer(token)) => {
+                request = request.header("Authorization", format!("Bearer {token}"));
+            }
+            None => {}
         }
         let request = request.header("Connection", "close");
         let exchange = async {

@@ -14,8 +14,8 @@ fn patterns(texts: &[&str]) -> Vec<Pattern> {
 fn caller(who: &str) -> Caller {
     match who {
         "nobody" => Caller::default(),
-        "local" => Caller { user: None, local: true },
-        user => Caller { user: Some(user.into()), local: false },
+        "local" => Caller { local: true, ..Caller::default() },
+        user => Caller { user: Some(user.into()), ..Caller::default() },
     }
 }
 
@@ -32,7 +32,7 @@ fn rights(rules: &Rules, who: &str, repository: &str) -> String {
 
 fn example() -> Access {
     Access {
-        passwords: true,
+        logins: true,
         trust_loopback: None,
         groups: BTreeMap::from([("dev".to_owned(), set(&["alice", "bob"]))]),
         rules: vec![
@@ -79,7 +79,7 @@ fn what_nobody_said_anything_about() {
         (false, Some(false), ["", "", "rwd"]),
         (true, Some(true), ["", "rwd", "rwd"]),
     ] {
-        let rules = Rules::new(Access { passwords, trust_loopback, ..Access::default() }).unwrap();
+        let rules = Rules::new(Access { logins: passwords, trust_loopback, ..Access::default() }).unwrap();
         let found = ["nobody", "local", "alice"].map(|who| rights(&rules, who, "any/thing"));
         assert_eq!(found, expected, "passwords: {passwords}, trust_loopback: {trust_loopback:?}");
     }
@@ -106,7 +106,7 @@ fn with_rules_only_they_count() {
 #[test]
 fn a_user_on_this_machine_has_the_rights_of_both() {
     let rules = Rules::new(example()).unwrap();
-    let both = Caller { user: Some("alice".into()), local: true };
+    let both = Caller { user: Some("alice".into()), local: true, ..Caller::default() };
     assert!(rules.allows(&both, Action::Pull, &"other".parse().unwrap()));
     assert!(rules.allows(&both, Action::Push, &"team/app".parse().unwrap()));
     assert!(!rules.allows(&both, Action::Push, &"other".parse().unwrap()));
@@ -131,13 +131,13 @@ fn who_is_answered_without_asking_about_a_repository() {
     };
     let untouched = Access::default();
     assert_eq!(admitted(&untouched), [false, true, true]);
-    let users = Access { passwords: true, ..Access::default() };
+    let users = Access { logins: true, ..Access::default() };
     assert_eq!(admitted(&users), [false, false, true]);
     // Anonymous callers may pull something here and are still asked to log in, so that docker does.
     assert_eq!(admitted(&example()), [false, false, true]);
     let trusting = Access { trust_loopback: Some(true), ..example() };
     assert_eq!(admitted(&trusting), [false, true, true]);
-    let mut open = Access { passwords: false, ..example() };
+    let mut open = Access { logins: false, ..example() };
     open.rules.truncate(1);
     assert_eq!(admitted(&open), [true, true, true]);
 }
@@ -156,8 +156,8 @@ fn rules_that_cannot_be_meant_are_refused() {
         change(1, |rule| rule.groups = set(&["devs"])),
         Some(AccessError::UnknownGroup { rule: 2, group: "devs".to_owned() })
     );
-    let unknown = Access { passwords: false, ..example() };
-    assert_eq!(Rules::new(unknown).err(), Some(AccessError::NoPasswords(2)));
+    let unknown = Access { logins: false, ..example() };
+    assert_eq!(Rules::new(unknown).err(), Some(AccessError::NoLogins(2)));
     let mut many = example();
     many.rules = vec![many.rules[0].clone(); MAX_RULES + 1];
     assert_eq!(Rules::new(many).err(), Some(AccessError::TooMany(MAX_RULES + 1)));

@@ -5,6 +5,7 @@
 
 mod access;
 mod acme;
+mod audit;
 mod cache;
 mod collect;
 mod delta;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use super::key::Key;
 use super::{Settings, Span};
 
-pub(super) use access::RULE;
+pub(super) use access::{CERTIFICATE, OIDC, RULE};
 pub(super) use mirror::MIRROR;
 pub(in crate::settings) use mirror::source;
 pub(super) use repository::REPOSITORY;
@@ -38,6 +39,7 @@ pub(super) const SETTINGS: &[&[Key<Settings>]] = &[
     tls::KEYS,
     acme::KEYS,
     access::KEYS,
+    audit::KEYS,
     trust::KEYS,
     limits::KEYS,
     cache::KEYS,
