@@ -9,6 +9,7 @@ use deltaport_testkit::http::{Request, Response};
 use deltaport_testkit::process::{Launch, Server};
 use deltaport_testkit::sample::{Content, Image};
 use deltaport_testkit::signer::{Signature, Signer};
+use deltaport_testkit::upstream::{Reply, Rule, Upstream};
 use serde_json::{Value, json};
 
 const OWN: &str = "own.example:5000";
@@ -107,11 +108,6 @@ async fn what_is_pushed_waits_is_signed_and_follows_the_key() {
     let signer = verdict["grounds"][0]["signer"]["key"].as_str().unwrap();
     let (_, text) = server.launch().run(&["image", "show", &image_name]);
     assert!(text.contains(&format!("as 1.0: accepted by default, signed with key {signer}; ")), "{text}");
-    let metrics = get(&server, "/metrics").await.text();
-    for line in ["deltaport_quarantined_manifests 0", "deltaport_verdicts_refused_total{reason=\"unsigned\"}"]
-    {
-        assert!(metrics.contains(line), "{metrics}");
-    }
 
     // The key is replaced, without a restart; a broken file changes nothing.
     let home = server.launch().home().to_owned();
@@ -132,4 +128,67 @@ async fn what_is_pushed_waits_is_signed_and_follows_the_key() {
     std::fs::write(&config, "{}").unwrap();
     let (status, text) = server.launch().run(&["verify", &image_name, "--policy", config.to_str().unwrap()]);
     assert!(status.code() == Some(3) && text.contains("policy.json cannot be used"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_brings_what_is_signed_and_nothing_of_the_rest() {
+    let key = Signer::new();
+    let (good, bad) = (Image::small(2), Image::small(3));
+    let upstream = Upstream::start(vec![Rule::no_hub()]).await;
+    let has = |method: &str, path: &str, reply: Reply| {
+        upstream.first(Rule::on(method, &format!("/v2/app/{path}")).reply(reply));
+    };
+    for (image, tag) in [(&good, "good"), (&bad, "bad")] {
+        for reference in [tag, &image.manifest.digest.to_string()] {
+            has("HEAD", &format!("manifests/{reference}"), Reply::content(&image.manifest));
+            has("GET", &format!("manifests/{reference}"), Reply::content(&image.manifest));
+        }
+        for ending in [".sig", ".att", ".sbom", ""] {
+            for method in ["HEAD", "GET"] {
+                let tag = format!("manifests/sha256-{}{ending}", image.manifest.digest.hex());
+                has(method, &tag, Reply::status(404));
+            }
+        }
+        has("GET", &format!("referrers/{}", image.manifest.digest), Reply::status(404));
+        for blob in image.blobs() {
+            has("GET", &format!("blobs/{}", blob.digest), Reply::content(blob));
+        }
+    }
+    let signature = key.sign(&good.manifest.digest, "hub.example/app:good");
+    for reference in [&signature.tag, &signature.manifest.digest.to_string()] {
+        for method in ["HEAD", "GET"] {
+            has(method, &format!("manifests/{reference}"), Reply::content(&signature.manifest));
+        }
+    }
+    for blob in signature.blobs() {
+        has("GET", &format!("blobs/{}", blob.digest), Reply::content(blob));
+    }
+    let server = served(
+        &key,
+        &format!(
+            "[[upstream]]\nhost = \"hub.example\"\nurl = {:?}\n[[mirror]]\nname = \"app\"\n\
+             source = \"hub.example/app\"\ntags = [\"good\", \"bad\"]\n",
+            upstream.url()
+        ),
+    )
+    .await;
+    let registry = server.address().to_string();
+    let (status, text) = server.launch().run(&["mirror", "run", &registry, "app", "--json"]);
+    assert_eq!(status.code(), Some(1), "{text}");
+    assert!(text.contains("hub.example/app:bad is not accepted here"), "{text}");
+    let asked = upstream.lines().join("\n");
+    for blob in bad.blobs() {
+        assert!(!asked.contains(&blob.digest.to_string()), "{asked}");
+    }
+    for (path, status) in [
+        ("manifests/good".to_owned(), 200),
+        (format!("blobs/{}", good.layers[0].digest), 200),
+        (format!("manifests/{}", signature.tag), 200),
+        ("manifests/bad".to_owned(), 403),
+        (format!("manifests/{}", bad.manifest.digest), 403),
+        (format!("blobs/{}", bad.layers[0].digest), 403),
+    ] {
+        let found = get(&server, &format!("/v2/hub.example/app/{path}")).await;
+        assert_eq!(found.status, status, "{path}: {}", found.text());
+    }
 }
