@@ -42,12 +42,15 @@ impl IssuerKeys {
     pub fn new(issuer: &str, ca: Option<Vec<u8>>) -> Result<Self> {
         let fail = |kind| Error::new(issuer.into(), kind);
         let wrong = || fail(ErrorKind::protocol("is no address of an issuer; it begins with https://"));
-        let document =
-            Url::parse(&format!("{}{DOCUMENT}", issuer.trim_end_matches('/'))).map_err(|_| wrong())?;
-        let host: Arc<str> = document.host_str().ok_or_else(wrong)?.into();
-        if !matches!(document.scheme(), "https" | "http") || document.query().is_some() {
+        // The issuer by itself: with a path behind it, that could be taken for a missing host.
+        let home = Url::parse(issuer).map_err(|_| wrong())?;
+        let host: Arc<str> = home.host_str().ok_or_else(wrong)?.into();
+        let plain = home.query().is_none() && home.fragment().is_none();
+        if !matches!(home.scheme(), "https" | "http") || !plain {
             return Err(wrong());
         }
+        let document = format!("{}{DOCUMENT}", issuer.trim_end_matches('/'));
+        let document = Url::parse(&document).map_err(|_| wrong())?;
         let options = Options { ca, ..Options::new(&*host, issuer) };
         let transport = Transport::new(&options, document.clone()).map_err(fail)?;
         Ok(Self { issuer: issuer.to_owned(), host, document, transport })
