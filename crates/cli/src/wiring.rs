@@ -11,7 +11,7 @@ use deltaport_registry::Registry;
 use deltaport_registry::issuers::{Issuers, KeySource, Provider};
 use deltaport_registry::mirror::select::NewestBy;
 use deltaport_registry::mirror::timetable::Windows;
-use deltaport_registry::mirror::{Begin, Clock, Hours, Rule, Selection, TimeZone, zone};
+use deltaport_registry::mirror::{Begin, Clock, Hours, Repositories, Rule, Selection, TimeZone, zone};
 use deltaport_registry::tokens::{AccessTokens, RobotTokens};
 use deltaport_registry::upstream::{Lifetime, Stale, TagPolicy, TagRule};
 use deltaport_server::{AuditLog, BindError, Server};
@@ -124,7 +124,11 @@ fn mirrors(settings: &Settings) -> anyhow::Result<Vec<Rule>> {
 }
 
 fn mirror(mirror: &settings::Mirror, zone: &TimeZone) -> anyhow::Result<Rule> {
-    let (host, repositories) = mirror.place().context("the source of a mirror has no host")?;
+    let (layout, named) = (mirror.layout(), mirror.repository.clone());
+    let (host, repositories) = match (&layout, named) {
+        (Some(_), Some(repository)) => ("", Repositories::One(repository)),
+        _ => mirror.place().context("the source of a mirror has no host")?,
+    };
     let tags = Selection {
         patterns: mirror.tags.clone(),
         except: mirror.except.clone(),
@@ -136,6 +140,9 @@ fn mirror(mirror: &settings::Mirror, zone: &TimeZone) -> anyhow::Result<Rule> {
         },
     };
     Ok(Rule {
+        layout,
+        to: mirror.destination(),
+        prune: mirror.prune.then(|| mirror.prune_cap.parse()).transpose()?,
         platforms: Filter::new(mirror.platforms.clone()),
         begin: match (&mirror.schedule, mirror.every.0) {
             (Some(schedule), _) => Begin::At(schedule.parse()?),

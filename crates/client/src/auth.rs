@@ -76,6 +76,10 @@ impl<'a> Scope<'a> {
         Self { repository: Some(repository), actions: "pull,push" }
     }
 
+    pub(crate) fn delete(repository: &'a RepositoryName) -> Self {
+        Self { repository: Some(repository), actions: "pull,delete" }
+    }
+
     /// The scope to ask a token service for, when the registry has asked for `asked`. Registries have scopes of their
     /// own (`aws`), and proxies other names for a repository; but nobody gets more actions than we need.
     fn narrow(&self, asked: Option<&str>) -> String {

@@ -27,6 +27,7 @@ mod quota;
 mod referrers;
 mod tags;
 mod transport;
+mod upload;
 mod upstream;
 
 pub use credentials::{CredentialSource, Credentials};
@@ -37,8 +38,9 @@ pub use issuer_keys::IssuerKeys;
 pub use layer_delta::{LayerDelta, MAX_OFFERED};
 pub use mirror::MirrorRequest;
 pub use options::{ClientCertificate, Options, Timeouts};
-pub use push::Pushed;
+pub use push::{Offered, Pushed};
 pub use quota::Quota;
 pub use referrers::MAX_REFERRERS;
 pub use tags::MAX_TAGS;
+pub use upload::{Begun, Upload};
 pub use upstream::{BlobBody, MAX_MANIFEST, Manifest, ManifestHead, Upstream};

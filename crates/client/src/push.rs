@@ -5,22 +5,24 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use deltaport_oci::wire::{OCI_SUBJECT, Route};
-use deltaport_oci::{Descriptor, Digest, Reference, RepositoryName, media_type};
+use deltaport_oci::{Descriptor, Digest, Reference, RepositoryName, Tag, media_type};
 use futures_util::Stream;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use reqwest::Url;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::auth::Scope;
-use crate::challenge::Challenge;
 use crate::error::{ErrorKind, Result};
 use crate::referrers::fallback_tag;
 use crate::transport::{Answer, Request};
+use crate::upload::Begun;
 use crate::upstream::{MAX_MANIFEST, Upstream};
 
 /// How often the list of referrers under a tag is written again when others write it at the same time.
 const LIST_ATTEMPTS: usize = 4;
+/// How much is read of a refusal, in bytes.
+const MAX_REFUSAL: u64 = 64 * 1024;
 
 /// What became of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,40 @@ pub enum Pushed {
     Present,
     /// It was sent.
     Uploaded,
+}
+
+/// What became of a manifest that was offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// It is there.
+    Taken {
+        /// The subject that the registry has recognised in it; if it has one and this is `None`,
+        /// [`Upstream::list_referrer`] has to follow.
+        subject: Option<Digest>,
+    },
+    /// The registry does not want it.
+    Refused {
+        /// The status of its answer.
+        status: u16,
+        /// Its error code (distribution-spec, "Error Codes"); empty when it said none.
+        code: String,
+        /// Its own words.
+        message: String,
+    },
+}
+
+/// The body of a refusal.
+#[derive(Deserialize)]
+struct Said {
+    errors: Vec<Complaint>,
+}
+
+#[derive(Default, Deserialize)]
+struct Complaint {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
 }
 
 impl Upstream {
@@ -54,23 +90,10 @@ impl Upstream {
             Err(error) if *error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let mut place = self.begin_upload(scope).await?;
-        place.query_pairs_mut().append_pair("digest", &digest.to_string());
-        let mut request = Request::new(Method::PUT, place);
-        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type::OCTET_STREAM));
-        request.headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
-        request.authorization = self.auth().known(&scope.to_string());
-        let mut answer = self.transport().upload(&request, open()).await.map_err(|kind| self.fail(kind))?;
-        if answer.status() == StatusCode::UNAUTHORIZED {
-            let challenge = Challenge::choose(answer.headers());
-            answer.drain().await;
-            let tried = request.authorization.as_ref();
-            let header = self.auth().answer(self.transport(), challenge, &scope, tried).await;
-            request.authorization = Some(header.map_err(|kind| self.fail(kind))?);
-            answer = self.transport().upload(&request, open()).await.map_err(|kind| self.fail(kind))?;
+        match self.begin_upload(repository, digest, None).await? {
+            Begun::Mounted => Ok(Pushed::Present),
+            Begun::Upload(upload) => upload.finish(digest, size, open).await.map(|()| Pushed::Uploaded),
         }
-        self.created(answer).await?.drain().await;
-        Ok(Pushed::Uploaded)
     }
 
     /// Gives a manifest to `repository`. Returns the subject that the upstream has recognised in it; if it has one and the
@@ -82,12 +105,7 @@ impl Upstream {
         media_type: &str,
         bytes: Bytes,
     ) -> Result<Option<Digest>> {
-        let route = Route::Manifest(repository.clone(), reference.clone());
-        let mut request = Request::new(Method::PUT, self.url(&route).map_err(|kind| self.fail(kind))?);
-        let media_type = HeaderValue::try_from(media_type);
-        let unsendable = |_| self.fail(ErrorKind::protocol("cannot be sent a manifest of that media type"));
-        request.headers.insert(CONTENT_TYPE, media_type.map_err(unsendable)?);
-        request.body = bytes;
+        let request = self.manifest_request(repository, reference, media_type, bytes)?;
         let answer = self.created(self.ask(Scope::push(repository), request).await?).await?;
         let subject = answer.header(OCI_SUBJECT).and_then(|text| Digest::from_str(text).ok());
         answer.drain().await;
@@ -120,26 +138,65 @@ impl Upstream {
         Err(self.fail(ErrorKind::unavailable("others keep overwriting the list of referrers")))
     }
 
-    /// Begins an upload and returns where its content goes.
-    async fn begin_upload(&self, scope: Scope<'_>) -> Result<Url> {
-        let repository = scope.repository.ok_or_else(|| self.fail(ErrorKind::NotFound))?;
-        let url = self.url(&Route::Uploads(repository.clone())).map_err(|kind| self.fail(kind))?;
-        let answer = self.ask(scope, Request::new(Method::POST, url.clone())).await?;
-        if answer.status() != StatusCode::ACCEPTED {
-            return Err(self.fail(answer.into_error().await));
-        }
-        let place = answer.location(&url).map_err(|kind| self.fail(kind))?;
-        answer.drain().await;
-        // Our credentials go there, so it has to be the registry itself.
-        let own = place.origin() == self.home().origin();
-        match own && place.username().is_empty() && place.password().is_none() {
-            true => Ok(place),
-            false => {
-                let host = place.host_str().unwrap_or("nowhere");
-                let why = format!("wants uploads sent to {}://{host}, which is not itself", place.scheme());
-                Err(self.fail(ErrorKind::Protocol(why)))
+    /// Offers a manifest to `repository`: a refusal is an answer like any other, with what the registry says about it.
+    pub async fn offer_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> Result<Offered> {
+        let request = self.manifest_request(repository, reference, media_type, bytes)?;
+        let mut answer = self.ask(Scope::push(repository), request).await?;
+        match answer.status().as_u16() {
+            200 | 201 => {
+                let subject = answer.header(OCI_SUBJECT).and_then(|text| Digest::from_str(text).ok());
+                answer.drain().await;
+                Ok(Offered::Taken { subject })
             }
+            status @ (400 | 404 | 405 | 409 | 412 | 413 | 415 | 422) => {
+                let body = answer.read("a refusal", MAX_REFUSAL).await.unwrap_or_default();
+                let said: Option<Said> = serde_json::from_slice(&body).ok();
+                let first = said.and_then(|said| said.errors.into_iter().next()).unwrap_or_default();
+                Ok(Offered::Refused { status, code: first.code, message: first.message })
+            }
+            _ => Err(self.fail(answer.into_error().await)),
         }
+    }
+
+    /// Removes a tag; `false` when the registry does not do that. One that is not there is no error.
+    pub async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool> {
+        let route = Route::Manifest(repository.clone(), Reference::Tag(tag.clone()));
+        let url = self.url(&route).map_err(|kind| self.fail(kind))?;
+        let answer = self.ask(Scope::delete(repository), Request::new(Method::DELETE, url)).await?;
+        match answer.status().as_u16() {
+            200 | 202 | 204 | 404 => {
+                answer.drain().await;
+                Ok(true)
+            }
+            // Some remove manifests only, and with them every other tag on the same one.
+            400 | 405 | 501 => {
+                answer.drain().await;
+                Ok(false)
+            }
+            _ => Err(self.fail(answer.into_error().await)),
+        }
+    }
+
+    fn manifest_request(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> Result<Request> {
+        let route = Route::Manifest(repository.clone(), reference.clone());
+        let mut request = Request::new(Method::PUT, self.url(&route).map_err(|kind| self.fail(kind))?);
+        let media_type = HeaderValue::try_from(media_type);
+        let unsendable = |_| self.fail(ErrorKind::protocol("cannot be sent a manifest of that media type"));
+        request.headers.insert(CONTENT_TYPE, media_type.map_err(unsendable)?);
+        request.body = bytes;
+        Ok(request)
     }
 
     async fn created(&self, answer: Answer) -> Result<Answer> {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use deltaport_client::{ImageAnswer, MirrorRequest};
-use deltaport_registry::mirror::{Listed, Listing, Outcome, Report, Step, TagReport, Unlisted};
+use deltaport_registry::mirror::{Listed, Listing, Now, Outcome, Removal, Report, Step, TagReport, Unlisted};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -116,15 +116,31 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {
 
 /// How far a run is, in one line.
 fn progress(report: &Report) -> String {
-    let Report { rule, tags, wanted, received, rests_until, .. } = report;
-    let rests = rests_until.as_ref().map_or(String::new(), |until| format!(", rests until {until}"));
-    format!("{}: {} of {wanted} tags, {} received{rests}", rule.rule, tags.len(), rounded(*received))
+    let Report { rule, tags, wanted, received, sent, now, rests_until, .. } = report;
+    let mut text = format!("{}: {} of {wanted} tags, {} received", rule.rule, tags.len(), rounded(*received));
+    if rule.to.is_some() {
+        let _ = write!(text, ", {} sent", rounded(*sent));
+    }
+    match now {
+        Some(Now { tag, of: 0, .. }) => {
+            let _ = write!(text, "; looking at {tag}");
+        }
+        Some(Now { tag, bytes, of }) => {
+            let _ = write!(text, "; {tag}: {} of {}", rounded(*bytes), rounded(*of));
+        }
+        None => {}
+    }
+    if let Some(until) = rests_until {
+        let _ = write!(text, "; rests until {until}");
+    }
+    text
 }
 
-/// A row for each tag that is not as it was, what is missing, and the sum.
+/// A row for each tag that is not as it was, what is missing, what is removed, and the sum.
 fn table(report: &Report) -> String {
-    let Listed { rule, repository, source } = &report.rule;
-    let mut text = format!("{rule}: {source} to {repository}\n");
+    let Listed { rule, repository, source, to } = &report.rule;
+    let on = to.as_ref().map_or(String::new(), |to| format!(" and on to {to}"));
+    let mut text = format!("{rule}: {source} to {repository}{on}\n");
     if let Some(why) = &report.failed {
         let _ = writeln!(text, "  error: {why}");
         return text;
@@ -148,6 +164,19 @@ fn table(report: &Report) -> String {
             let _ = writeln!(text, "  {kind}: {}: {platform}{}: {}", tag.tag, missing.digest, missing.why);
         }
     }
+    for Removal { place, tag, done, why, .. } in &report.removals {
+        let _ = match (why, done) {
+            (Some(why), _) => writeln!(text, "  error: {tag} cannot be removed from {place}: {why}"),
+            (None, true) => writeln!(text, "  removed {tag} from {place}"),
+            (None, false) => writeln!(text, "  to remove: {tag} from {place}"),
+        };
+    }
+    for note in &report.notes {
+        let _ = writeln!(text, "  note: {note}");
+    }
+    if let Some(why) = &report.kept {
+        let _ = writeln!(text, "  error: {why}");
+    }
     text.push_str(&sum(report));
     text
 }
@@ -157,31 +186,53 @@ fn word(outcome: Outcome) -> &'static str {
         Outcome::Unchanged => "unchanged",
         Outcome::Planned => "to do",
         Outcome::Mirrored => "mirrored",
+        Outcome::Gone => "gone",
         Outcome::Failed => "failed",
     }
 }
 
 /// What was done for a tag, in few words.
 fn what(tag: &TagReport) -> String {
-    let blobs = tag.steps.iter().filter(|step| matches!(step, Step::Blob { .. })).count();
-    let manifests = tag.steps.iter().filter(|step| matches!(step, Step::Manifest { .. })).count();
-    format!("{manifests} manifests, {blobs} blobs, {}", rounded(tag.steps.iter().map(Step::bytes).sum()))
+    let count = |wanted: fn(&Step) -> bool| tag.steps.iter().filter(|step| wanted(step)).count();
+    let blobs = count(|step| matches!(step, Step::Blob { .. }));
+    let manifests = count(|step| matches!(step, Step::Manifest { .. }));
+    let bytes = tag.steps.iter().map(Step::bytes).sum();
+    let mut text = format!("{manifests} manifests, {blobs} blobs, {}", rounded(bytes));
+    if let Some(less) = tag.with_deltas {
+        let _ = write!(text, " ({} by delta)", rounded(less));
+    }
+    let sent: u64 = tag.steps.iter().map(Step::sent).sum();
+    if sent > 0 {
+        let _ = write!(text, "; to the destination {}", rounded(sent));
+    }
+    text
 }
 
 fn sum(report: &Report) -> String {
     let count = |outcome| report.tags.iter().filter(|tag| tag.outcome == outcome).count();
     let (unchanged, failed) = (count(Outcome::Unchanged), count(Outcome::Failed));
-    let bytes: u64 = report.tags.iter().flat_map(|tag| &tag.steps).map(Step::bytes).sum();
+    let steps = || report.tags.iter().flat_map(|tag| &tag.steps);
+    let bytes: u64 = steps().map(Step::bytes).sum();
     let (verb, done) = match report.planned {
         true => ("to do", count(Outcome::Planned)),
         false => ("mirrored", count(Outcome::Mirrored)),
     };
-    let received = match report.planned {
-        true => String::new(),
-        false => format!(", {} received", rounded(report.received)),
-    };
-    format!(
-        "  {done} {verb}, {unchanged} unchanged, {failed} failed; {} of content{received}\n",
-        rounded(bytes)
-    )
+    let mut text =
+        format!("  {done} {verb}, {unchanged} unchanged, {failed} failed; {} of content", rounded(bytes));
+    if report.planned {
+        if report.tags.iter().any(|tag| tag.with_deltas.is_some()) {
+            let less = report.tags.iter().map(|tag| tag.with_deltas.unwrap_or(tag.bytes)).sum();
+            let _ = write!(text, ", {} by delta", rounded(less));
+        }
+        if report.rule.to.is_some() {
+            let _ = write!(text, ", {} to send", rounded(steps().map(Step::sent).sum()));
+        }
+    } else {
+        let _ = write!(text, ", {} received", rounded(report.received));
+        if report.rule.to.is_some() {
+            let _ = write!(text, ", {} sent", rounded(report.sent));
+        }
+    }
+    text.push('\n');
+    text
 }

@@ -8,7 +8,7 @@ use deltaport_trust::certificates::{Identity, MAX_IDENTITIES, Name};
 use deltaport_trust::tokens::MAX_CLAIMS;
 use toml_edit::{Item, TableLike};
 
-use super::keys::source;
+use super::keys::{layout, source};
 use super::read::{Reader, start_of, start_of_key};
 use super::{Access, Certificate, Rule, Settings, Upstream};
 
@@ -208,15 +208,27 @@ fn mirrors(settings: &Settings, file: &dyn TableLike, reader: &mut Reader<'_>) {
             let message = format!("the [[mirror]] {name} has `every` and `schedule`: give one of them");
             reader.problem(at, message);
         }
-        let Some((host, _)) = source(&mirror.source) else { continue };
-        let public = || PUBLIC.iter().any(|(known, _)| *known == host);
-        let configured = settings.upstream.iter().any(|upstream| upstream.host == host);
-        let known = configured || settings.mirrors_public() && public();
-        if !known {
+        if mirror.layout().is_some() != mirror.repository.is_some() {
             let message = format!(
-                "the `source` of the [[mirror]] {name} is at {host}, and there is no [[upstream]] with that `host`"
+                "the [[mirror]] {name} needs `repository` with a layout as its `source`, and only then"
             );
             reader.problem(at, message);
+        }
+        let host_of = |place: &str| match layout(place) {
+            Some(_) => None,
+            None => source(place).map(|(host, _)| host.to_owned()),
+        };
+        let places = [("source", host_of(&mirror.source)), ("to", mirror.to.as_deref().and_then(host_of))];
+        for (key, host) in places.into_iter().filter_map(|(key, host)| Some((key, host?))) {
+            let public = || PUBLIC.iter().any(|(known, _)| *known == host);
+            let configured = settings.upstream.iter().any(|upstream| upstream.host == host);
+            let known = configured || settings.mirrors_public() && public();
+            if !known {
+                let message = format!(
+                    "the `{key}` of the [[mirror]] {name} is at {host}, and there is no [[upstream]] with that `host`"
+                );
+                reader.problem(at, message);
+            }
         }
     }
 }

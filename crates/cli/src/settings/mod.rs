@@ -18,9 +18,9 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use deltaport_oci::platform;
+use deltaport_oci::{RepositoryName, platform};
 use deltaport_registry::mirror::timetable::Window;
-use deltaport_registry::mirror::{Repositories, select};
+use deltaport_registry::mirror::{Destination, Repositories, select};
 use deltaport_registry::space::Pin;
 use deltaport_registry::upstream::TagPattern;
 use deltaport_trust::Pattern;
@@ -390,8 +390,16 @@ pub struct TagRule {
 pub struct Mirror {
     /// What it is called.
     pub name: String,
-    /// The repository, as `host/repository`.
+    /// The repository, as `host/repository`, or an OCI image layout, as `oci:DIRECTORY`.
     pub source: String,
+    /// Where images of a layout are kept.
+    pub repository: Option<RepositoryName>,
+    /// Where it goes on to, likewise.
+    pub to: Option<String>,
+    /// Whether tags are removed that are not wanted any more.
+    pub prune: bool,
+    /// How many of them at most.
+    pub prune_cap: String,
     /// Which tags.
     #[serde(serialize_with = "as_texts")]
     pub tags: Vec<select::Pattern>,
@@ -490,6 +498,25 @@ impl Mirror {
     /// The host and the repositories that `source` names.
     pub(crate) fn place(&self) -> Option<(&str, Repositories)> {
         keys::source(&self.source)
+    }
+
+    /// The layout that `source` names.
+    pub(crate) fn layout(&self) -> Option<PathBuf> {
+        keys::layout(&self.source)?.ok()
+    }
+
+    /// Where it goes on to.
+    pub(crate) fn destination(&self) -> Option<Destination> {
+        let to = self.to.as_ref()?;
+        match keys::layout(to) {
+            Some(path) => path.ok().map(Destination::Layout),
+            None => match keys::source(to)? {
+                (host, Repositories::One(repository)) => {
+                    Some(Destination::Registry { host: host.to_owned(), repository })
+                }
+                (_, Repositories::Matching(_)) => None,
+            },
+        }
     }
 }
 

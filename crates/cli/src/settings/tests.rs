@@ -353,9 +353,10 @@ fn the_reference_is_a_configuration() {
     let as_shown = serde_json::to_value(good(&text)).unwrap();
     assert_eq!(as_shown, serde_json::to_value(good("")).unwrap(), "commented out, it says nothing");
     // Of these, an upstream has one, and a certificate's user; and a certificate that is asked for takes the place of one
-    // that is there.
+    // that is there; and only a mirror of a layout says its repository.
     let upstream = ["password_env", "credentials_file", "credential_helper"];
-    let exclude = [&upstream[..], &["dns_name", "email", "uri"], &["certificate", "key"]].concat();
+    let exclude =
+        [&upstream[..], &["dns_name", "email", "uri"], &["certificate", "key", "repository"]].concat();
     let all = uncommented(&text);
     let possible = |line: &&str| !exclude.iter().any(|key| line.starts_with(&format!("{key} =")));
     let settings = good(&all.lines().filter(possible).collect::<Vec<_>>().join("\n"));
@@ -441,6 +442,15 @@ fn mirrors_need_an_upstream_a_name_of_their_own_and_tags() {
         (format!("timezone = \"Nowhere/Atlantis\"\n{}", rule("tags = [\"a\"]")), "has no Nowhere/Atlantis"),
         (rule("tags = [\"a\"]").replace("\"a\"\nsource", "\"A b\"\nsource"), "small letters"),
         (rule("tags = [\"a\"]").replace("quay.io/team/app", "app"), "begins with the host"),
+        (rule("tags = [\"a\"]\nto = \"lan.example/app\""), "the `to` of the [[mirror]] a is at lan.example"),
+        (rule("tags = [\"a\"]\nto = \"quay.io/team/*\""), "one repository, without *"),
+        (rule("tags = [\"a\"]\nto = \"oci:images\""), "there is an absolute path"),
+        (rule("tags = [\"a\"]\nrepository = \"vendor/app\""), "with a layout as its `source`, and only then"),
+        (
+            rule("tags = [\"a\"]").replace("quay.io/team/app", "oci:/x"),
+            "with a layout as its `source`, and only then",
+        ),
+        (rule("tags = [\"a\"]\nprune_cap = \"most\""), "a number of tags such as 20"),
         (rule("tags = [\"a\"]").replace("quay.io/team/app", "quay.io/te?am*"), "begins with the host"),
     ] {
         let problems = read(&text).unwrap_err();

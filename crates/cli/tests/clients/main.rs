@@ -12,6 +12,7 @@ mod configured;
 mod containerd;
 mod curl;
 mod docker;
+mod mirroring;
 mod ours;
 mod podman;
 mod registry;

@@ -147,7 +147,7 @@ impl Fill {
 
     /// The most bytes that a delta may have to be likely to bring the layer sooner than what is `missing` of it; 0 when
     /// there is no point in asking for one. Bytes that are paid for are spared anyhow.
-    fn most_worth(&self, size: u64, missing: u64) -> u64 {
+    pub(super) fn most_worth(&self, size: u64, missing: u64) -> u64 {
         let remote = &self.source.remote;
         let too_large = size > self.registry.options().delta.maximum_layer;
         if too_large || remote.deltas == Deltas::Never || missing < PAYS {
@@ -190,7 +190,7 @@ impl Fill {
 
     /// What to offer, the most promising first: what the layer most likely replaces, then what else the repository holds,
     /// then layers of images that are built on the same ones, from the same upstream.
-    async fn bases(&self, size: u64) -> Result<Vec<Digest>, Fallback> {
+    pub(super) async fn bases(&self, size: u64) -> Result<Vec<Digest>, Fallback> {
         let names = self.registry.store().names();
         let mut layers = names.delta_bases(&self.repository, &self.digest, MAX_CANDIDATES).await?;
         layers.retain(|layer| is_comparable(layer.size, size));
@@ -253,7 +253,7 @@ impl Fill {
                 LayerDelta::None => return Err(Fallback::NotOffered),
                 LayerDelta::Pending(pause) => {
                     drop(turn);
-                    let pause = pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+                    let pause = between_questions(pause);
                     if Instant::now() + pause > until {
                         return Err(Fallback::Pending);
                     }
@@ -262,6 +262,11 @@ impl Fill {
             }
         }
     }
+}
+
+/// How long to wait before a delta is asked for again, when the upstream says so long.
+pub(super) fn between_questions(pause: Duration) -> Duration {
+    pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
 
 /// Whether layers of these sizes, in bytes, may have something in common.

@@ -13,6 +13,7 @@ mod apply;
 mod arrival;
 mod blobs;
 mod delta;
+mod foresee;
 mod link;
 mod manifests;
 mod pace;

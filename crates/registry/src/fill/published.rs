@@ -60,6 +60,15 @@ impl Fill {
     pub(super) async fn published(&self, bases: &[Digest]) -> Result<Option<Published>, Failure> {
         let names = self.registry.store().names();
         let images = names.images_with(&self.repository, &self.digest, MAX_IMAGES).await?;
+        self.published_for(images, bases).await
+    }
+
+    /// The same for images that have the layer, whether they are here or not.
+    pub(super) async fn published_for(
+        &self,
+        images: Vec<Digest>,
+        bases: &[Digest],
+    ) -> Result<Option<Published>, Failure> {
         let mut found = Vec::new();
         for image in images {
             found.extend_from_slice(&self.publications(image).await?);

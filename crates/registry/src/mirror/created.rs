@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use deltaport_oci::manifest::View;
 use deltaport_oci::{Digest, Reference, Tag, platform};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -14,11 +13,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::Job;
-use super::survey::{QUESTIONS, words};
+use super::survey::QUESTIONS;
 use crate::Registry;
-use crate::fill::Failure;
 use crate::image::MAX_DEPTH;
-use crate::upstream::Ask;
 
 /// Where images and indexes say it (image-spec, "Pre-Defined Annotation Keys").
 const CREATED: &str = "org.opencontainers.image.created";
@@ -52,7 +49,7 @@ impl Registry {
         let looks = stream::iter(tags).map(|tag| async move {
             let cannot = |why| format!("it cannot be told how new {tag} is: {why}");
             let reference = Reference::Tag(tag.clone());
-            let Some(digest) = self.head(job, &reference).await.map_err(words).map_err(cannot)? else {
+            let Some(digest) = self.head(job, &reference).await.map_err(cannot)? else {
                 return Ok(None);
             };
             let created = self.created(job, digest).await.map_err(cannot)?;
@@ -81,7 +78,7 @@ impl Registry {
     async fn look_when(&self, job: &Job, digest: Digest) -> Result<Option<Timestamp>, String> {
         let mut next = digest;
         for _ in 0..MAX_DEPTH {
-            let manifest = self.get(job, &Reference::Digest(next)).await.map_err(words)?;
+            let manifest = self.get(job, &Reference::Digest(next)).await?;
             // A child that is not there says nothing.
             let Some(manifest) = manifest else { return Ok(None) };
             let view = View::parse(&manifest.media_type, &manifest.bytes, self.manifest_limits())
@@ -91,7 +88,7 @@ impl Registry {
             }
             match (child(&view, &job.filter), &view.config) {
                 (Some(child), _) => next = child,
-                (None, Some(config)) => return self.look_in(job, &config.digest).await.map_err(words),
+                (None, Some(config)) => return self.look_in(job, &config.digest).await,
                 (None, None) => return Ok(None),
             }
         }
@@ -99,16 +96,8 @@ impl Registry {
     }
 
     /// What a configuration says.
-    async fn look_in(&self, job: &Job, config: &Digest) -> Result<Option<Timestamp>, Failure> {
-        let remote = &job.source.remote;
-        job.source.may_ask(Ask::Blob)?;
-        let asked = remote.client.blob(&job.source.repository, config, 0, MAX_CONFIG).await;
-        remote.note(Ask::Blob, &asked);
-        let (mut body, mut bytes) = (asked?, BytesMut::new());
-        while let Some(chunk) = body.chunk().await? {
-            bytes.extend_from_slice(&chunk);
-        }
-        self.metrics().received(remote.client.host(), bytes.len() as u64);
+    async fn look_in(&self, job: &Job, config: &Digest) -> Result<Option<Timestamp>, String> {
+        let Some(bytes) = self.small_blob(job, config, MAX_CONFIG).await? else { return Ok(None) };
         // What is no configuration of an image, or not this one, says nothing.
         let right = Digest::of(config.algorithm(), &bytes) == *config;
         let read = serde_json::from_slice::<Config>(&bytes).ok().filter(|_| right);

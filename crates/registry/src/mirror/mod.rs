@@ -7,30 +7,44 @@
 
 mod catalog;
 mod created;
+mod destination;
 mod hours;
+mod layout;
+mod origin;
 mod plan;
+mod prune;
+mod report;
 mod run;
 mod schedule;
 pub mod select;
+mod send;
 mod survey;
 pub mod timetable;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use deltaport_oci::{RepositoryName, platform};
 use serde::{Deserialize, Serialize};
 
 use crate::fill::Terms;
-use crate::upstream::Source;
 use crate::{Error, Registry, Result};
 
+use destination::Target;
+use layout::Layout;
+use origin::Origin;
+use survey::Survey;
+
 pub use catalog::{Listing, Repositories, Unlisted};
+pub use destination::Destination;
 pub(crate) use hours::Gate;
 pub use hours::{Begin, Clock, Hours, zone};
 pub use jiff::tz::TimeZone;
 pub use plan::Step;
+pub use prune::{Cap, CapError};
+pub use report::{Now, Outcome, Removal, Report, TagReport};
 pub(crate) use run::Mirrors;
-pub use run::{Outcome, Report, Request, TagReport};
+pub use run::Request;
 pub use select::Selection;
 
 /// What is to be here of a repository of an upstream.
@@ -40,8 +54,14 @@ pub struct Rule {
     pub name: String,
     /// The upstream, by the name that clients know it by.
     pub host: String,
-    /// Which of its repositories.
+    /// Which of its repositories; of a layout, the one that is filled here.
     pub repositories: Repositories,
+    /// Where the content is instead of at an upstream: an OCI image layout in this directory.
+    pub layout: Option<PathBuf>,
+    /// Where it goes on to from here.
+    pub to: Option<Destination>,
+    /// How many tags a run may remove that this rule has brought and does not want any more; `None` removes nothing.
+    pub prune: Option<Cap>,
     /// Which of its tags.
     pub tags: Selection,
     /// Which children of their indexes; when that is everything, those that are wanted of the upstream otherwise.
@@ -62,6 +82,9 @@ impl Rule {
             name: name.to_owned(),
             host: host.to_owned(),
             repositories,
+            layout: None,
+            to: None,
+            prune: None,
             tags,
             platforms: platform::Filter::ALL,
             begin: Begin::Never,
@@ -78,8 +101,11 @@ pub struct Listed {
     pub rule: String,
     /// The repository of this registry that it fills.
     pub repository: RepositoryName,
-    /// The repository that it mirrors, as `host/repository`.
+    /// The repository that it mirrors, as `host/repository`, or `oci:DIRECTORY`.
     pub source: String,
+    /// Where it goes on to from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
 }
 
 /// A rule with the places that it means.
@@ -88,7 +114,8 @@ struct Job {
     rule: Rule,
     /// The local repository.
     repository: RepositoryName,
-    source: Source,
+    source: Origin,
+    to: Option<Target>,
     /// Which children of indexes are wanted.
     filter: platform::Filter,
     /// What its transfers have to keep to.
@@ -100,16 +127,36 @@ impl Job {
         Listed {
             rule: self.rule.name.clone(),
             repository: self.repository.clone(),
-            source: format!("{}/{}", self.rule.host, self.source.repository),
+            source: match &self.source {
+                Origin::Upstream(source) => format!("{}/{}", self.rule.host, source.repository),
+                Origin::Layout(layout) => layout.to_string(),
+            },
+            to: self.to.as_ref().map(|target| target.place.clone()),
         }
     }
 }
 
 impl Registry {
-    /// Fails when the upstream of a mirror rule is not configured, or does not serve its repository.
+    /// Fails with a sentence when a place that a mirror rule names is not configured, or cannot be mirrored to.
     pub fn check_mirrors(&self) -> Result<(), String> {
-        for Rule { name, host, repositories, .. } in &self.options().mirrors {
+        for rule in &self.options().mirrors {
+            let Rule { name, host, repositories, .. } = rule;
+            if let Some(Destination::Registry { host, .. }) = &rule.to
+                && self.0.upstreams.by_host(host).is_none()
+            {
+                return Err(format!(
+                    "the mirror {name} cannot reach its destination: there is no [[upstream]] with host = \"{host}\""
+                ));
+            }
             let known = match repositories {
+                Repositories::One(repository) if rule.layout.is_some() => {
+                    if self.check_own(repository).is_err() {
+                        return Err(format!(
+                            "the mirror {name} cannot fill {repository}, which is an upstream's"
+                        ));
+                    }
+                    true
+                }
                 Repositories::One(repository) => self.locate(repository, Some(host), None).is_ok(),
                 Repositories::Matching(_) => self.0.upstreams.by_host(host).is_some(),
             };
@@ -124,14 +171,16 @@ impl Registry {
 
     /// The job of the rule of this name that fills `repository`.
     async fn job_of(&self, repository: &RepositoryName, rule: &str) -> Result<Job> {
-        if let Some(there) = self.0.upstreams.source(repository).map(|source| source.repository) {
-            for rule in self.options().mirrors.iter().filter(|one| one.name == rule) {
-                if self.local_name(rule, &there).as_ref() == Some(repository)
-                    && self.is_about(rule, &there).await
-                    && let Some(job) = self.job(rule, &there)
-                {
-                    return Ok(job);
-                }
+        let upstream = self.0.upstreams.source(repository).map(|source| source.repository);
+        for rule in self.options().mirrors.iter().filter(|one| one.name == rule) {
+            let there = match &upstream {
+                _ if rule.layout.is_some() => repository,
+                Some(there) if self.local_name(rule, there).as_ref() == Some(repository) => there,
+                _ => continue,
+            };
+            let job = if self.is_about(rule, there).await { self.job(rule, there) } else { None };
+            if let Some(job) = job {
+                return Ok(job);
             }
         }
         Err(Error::MirrorUnknown(rule.into()))
@@ -139,15 +188,28 @@ impl Registry {
 
     /// What a rule means for a repository of its upstream; `None` when that is not served.
     fn job(&self, rule: &Rule, repository: &RepositoryName) -> Option<Job> {
+        let to = match &rule.to {
+            Some(destination) => Some(self.target(&destination.for_one(&rule.repositories, repository)?)?),
+            None => None,
+        };
+        let gate = Gate::new(rule.hours.clone(), self.options().clock);
+        let terms = |repository: &RepositoryName| {
+            let received = self.metrics().received_for(&rule.name, repository);
+            Arc::new(Terms { gate, cap: self.0.mirrors.cap(&rule.name), received })
+        };
+        if let Some(path) = &rule.layout {
+            let source = Origin::Layout(Arc::new(Layout::source(path)));
+            let terms = terms(repository);
+            let (rule, repository) = (rule.clone(), repository.clone());
+            return Some(Job { filter: rule.platforms.clone(), rule, repository, source, to, terms });
+        }
         let repository = self.local_name(rule, repository)?;
         let source = self.0.upstreams.source(&repository)?;
         let filter = match rule.platforms.is_all() {
             true => source.remote.platforms.clone(),
             false => rule.platforms.clone(),
         };
-        let gate = Gate::new(rule.hours.clone(), self.options().clock);
-        let received = self.metrics().received_for(&rule.name, &repository);
-        let terms = Arc::new(Terms { gate, cap: self.0.mirrors.cap(&rule.name), received });
-        Some(Job { rule: rule.clone(), repository, source, filter, terms })
+        let terms = terms(&repository);
+        Some(Job { rule: rule.clone(), repository, source: Origin::Upstream(source), to, filter, terms })
     }
 }

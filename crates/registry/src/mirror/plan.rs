@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use deltaport_oci::{Digest, Platform, Tag};
 use serde::{Deserialize, Serialize};
 
+use super::select::belongs_to_digest;
+
 /// One thing to do, in the order in which it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
@@ -45,15 +47,59 @@ pub enum Step {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         was: Option<Digest>,
     },
+    /// A blob is given to the destination.
+    SendBlob {
+        /// Its digest.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A manifest is given to the destination.
+    SendManifest {
+        /// Its digest.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+        /// What it is for, if its index says it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        platform: Option<Platform>,
+    },
+    /// A manifest is given to the destination under a tag.
+    SendTag {
+        /// The tag.
+        tag: Tag,
+        /// The manifest's digest.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+        /// What the tag pointed at before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        was: Option<Digest>,
+    },
 }
 
 impl Step {
-    /// How many bytes of content it brings.
+    /// How many bytes of content it brings here.
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Manifest { size, .. } | Self::Blob { size, .. } => *size,
-            Self::Absent { .. } | Self::Tag { .. } => 0,
+            _ => 0,
         }
+    }
+
+    /// How many bytes of content it gives to the destination.
+    pub fn sent(&self) -> u64 {
+        match self {
+            Self::SendBlob { size, .. } | Self::SendManifest { size, .. } | Self::SendTag { size, .. } => {
+                *size
+            }
+            _ => 0,
+        }
+    }
+
+    /// Whether it is about a blob: those that stand together need not wait for each other.
+    pub(super) fn is_blob(&self) -> bool {
+        matches!(self, Self::Blob { .. } | Self::SendBlob { .. })
     }
 }
 
@@ -77,8 +123,17 @@ pub(super) struct Found {
     pub(super) platform: Option<Platform>,
     /// Its configuration and layers, with their sizes.
     pub(super) blobs: Vec<(Digest, u64)>,
+    /// What it says something about, by its own account.
+    pub(super) subject: Option<Digest>,
     /// A tag of its own that it is carried with.
     pub(super) tag: Option<Tag>,
+}
+
+impl Found {
+    /// Whether its tag is that of a list of referrers, which clients keep where the registry keeps none.
+    fn is_list(&self) -> bool {
+        self.tag.as_ref().is_some_and(|tag| belongs_to_digest(tag) && !tag.as_str().contains('.'))
+    }
 }
 
 /// A child that the upstream does not have.
@@ -138,16 +193,78 @@ impl Planner {
         steps
     }
 
+    /// The steps that make the destination have what `seen` says, from what is `there`; what it needs is here by then. In
+    /// registries nothing may refer to what is not there, so blobs come before manifests, children before their index, and
+    /// the image's own manifest with its tag.
+    pub(super) fn plan_there(&mut self, seen: &Seen, there: &Here) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for signature in &seen.signatures {
+            // What others have added to a list stays in it; ours are added one by one.
+            let listed = signature.is_list().then_some(&signature.tag).and_then(Option::as_ref);
+            if listed.is_some_and(|tag| there.tags.contains_key(tag)) {
+                continue;
+            }
+            self.send(signature, signature.tag.as_ref(), there, &mut steps);
+        }
+        let wanted = !seen.absent.iter().any(|absent| absent.asked);
+        for manifest in seen.image.iter().rev() {
+            self.send_blobs(manifest, there, &mut steps);
+        }
+        for (at, manifest) in seen.image.iter().enumerate().rev() {
+            let tag = Some(&seen.tag).filter(|_| at == 0 && wanted);
+            self.send(manifest, tag, there, &mut steps);
+        }
+        steps
+    }
+
+    fn send(&mut self, found: &Found, tag: Option<&Tag>, there: &Here, steps: &mut Vec<Step>) {
+        self.send_blobs(found, there, steps);
+        let Found { digest, size, platform, .. } = found;
+        let fresh = !there.content.contains(digest) && self.planned.content.insert(*digest);
+        match tag {
+            Some(tag) => {
+                let was = self.planned.tags.get(tag).or_else(|| there.tags.get(tag)).copied();
+                if fresh || was != Some(*digest) {
+                    self.planned.tags.insert(tag.clone(), *digest);
+                    steps.push(Step::SendTag { tag: tag.clone(), digest: *digest, size: *size, was });
+                }
+            }
+            None if fresh => {
+                steps.push(Step::SendManifest { digest: *digest, size: *size, platform: platform.clone() });
+            }
+            None => {}
+        }
+    }
+
+    fn send_blobs(&mut self, found: &Found, there: &Here, steps: &mut Vec<Step>) {
+        // Who has a manifest has what it needs.
+        if there.content.contains(&found.digest) || self.planned.content.contains(&found.digest) {
+            return;
+        }
+        for (digest, size) in &found.blobs {
+            if !there.content.contains(digest) && self.planned.content.insert(*digest) {
+                steps.push(Step::SendBlob { digest: *digest, size: *size });
+            }
+        }
+    }
+
     /// Takes back what a step was to bring and did not.
     pub(super) fn forget(&mut self, step: &Step) {
         match step {
-            Step::Manifest { digest, .. } | Step::Blob { digest, .. } => {
+            Step::Manifest { digest, .. }
+            | Step::Blob { digest, .. }
+            | Step::SendManifest { digest, .. }
+            | Step::SendBlob { digest, .. } => {
                 self.planned.content.remove(digest);
             }
             Step::Absent { digest, .. } => {
                 self.planned.absent.remove(digest);
             }
             Step::Tag { tag, .. } => {
+                self.planned.tags.remove(tag);
+            }
+            Step::SendTag { tag, digest, .. } => {
+                self.planned.content.remove(digest);
                 self.planned.tags.remove(tag);
             }
         }
@@ -178,88 +295,4 @@ impl Planner {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn digest(text: &str) -> Digest {
-        Digest::sha256(text.as_bytes())
-    }
-
-    fn found(name: &str, blobs: &[&str], tag: Option<&str>) -> Found {
-        Found {
-            digest: digest(name),
-            size: 1,
-            platform: None,
-            blobs: blobs.iter().map(|blob| (digest(blob), 10)).collect(),
-            tag: tag.map(|tag| tag.parse().unwrap()),
-        }
-    }
-
-    fn seen(tag: &str) -> Seen {
-        Seen {
-            tag: tag.parse().unwrap(),
-            signatures: vec![found("signature", &["payload"], Some("sha256-x.sig"))],
-            image: vec![found("index", &[], None), found("image", &["config", "layer"], None)],
-            absent: Vec::new(),
-        }
-    }
-
-    /// A step as a word and the name of what it is about.
-    fn words(steps: &[Step]) -> Vec<String> {
-        let names = ["signature", "payload", "index", "image", "config", "layer", "gone"];
-        let name = |of: &Digest| names.into_iter().find(|name| digest(name) == *of).unwrap_or("?");
-        let word = |step: &Step| match step {
-            Step::Manifest { digest, .. } => format!("manifest {}", name(digest)),
-            Step::Blob { digest, .. } => format!("blob {}", name(digest)),
-            Step::Absent { digest, .. } => format!("absent {}", name(digest)),
-            Step::Tag { tag, digest, was } => {
-                format!("tag {tag} {}{}", name(digest), if was.is_some() { " moved" } else { "" })
-            }
-        };
-        steps.iter().map(word).collect()
-    }
-
-    #[test]
-    fn signatures_come_first_and_the_tag_last() {
-        let steps = Planner::default().plan(&seen("v1"), &Here::default());
-        let expected = [
-            "manifest signature",
-            "blob payload",
-            "tag sha256-x.sig signature",
-            "manifest index",
-            "manifest image",
-            "blob config",
-            "blob layer",
-            "tag v1 index",
-        ];
-        assert_eq!(words(&steps), expected);
-        assert_eq!(steps.iter().map(Step::bytes).sum::<u64>(), 33);
-    }
-
-    #[test]
-    fn what_is_here_or_planned_is_not_done_again() {
-        let mut here = Here::default();
-        here.content.extend(["signature", "payload", "index", "image", "config"].map(digest));
-        here.tags.insert("sha256-x.sig".parse().unwrap(), digest("signature"));
-        here.tags.insert("v1".parse().unwrap(), digest("old"));
-        let mut planner = Planner::default();
-        assert_eq!(words(&planner.plan(&seen("v1"), &here)), ["blob layer", "tag v1 index moved"]);
-        assert_eq!(words(&planner.plan(&seen("v2"), &here)), ["tag v2 index"]);
-        let layer = Step::Blob { digest: digest("layer"), size: 10 };
-        planner.forget(&layer);
-        assert_eq!(words(&planner.plan(&seen("v2"), &here)), ["blob layer"], "it did not come with v1");
-    }
-
-    #[test]
-    fn a_child_that_is_absent_is_written_down_and_keeps_the_tag_when_it_was_asked_for() {
-        let mut sparse = seen("v1");
-        sparse.absent.push(Absent { digest: digest("gone"), platform: None, asked: false });
-        let steps = words(&Planner::default().plan(&sparse, &Here::default()));
-        assert!(steps.contains(&"absent gone".to_owned()) && steps.contains(&"tag v1 index".to_owned()));
-        sparse.absent[0].asked = true;
-        let steps = words(&Planner::default().plan(&sparse, &Here::default()));
-        assert!(!steps.contains(&"tag v1 index".to_owned()), "{steps:?}");
-        let here = Here { absent: [digest("gone")].into(), ..Here::default() };
-        assert!(!words(&Planner::default().plan(&sparse, &here)).contains(&"absent gone".to_owned()));
-    }
-}
+mod tests;

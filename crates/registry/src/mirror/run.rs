@@ -9,13 +9,15 @@ use std::time::Duration;
 use deltaport_oci::{Digest, Platform, Reference, RepositoryName, Tag};
 use deltaport_store as store;
 use futures_util::{StreamExt as _, stream};
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::plan::{Absent, Planner, Step};
-use super::survey::{Survey, words};
-use super::{Job, Listed, Rule, catalog};
-use crate::fill::{Link, Terms};
+use super::origin::Origin;
+use super::plan::{Absent, Found, Here, Planner, Step};
+use super::report::{Now, Outcome, Report, TagReport};
+use super::send::Sent;
+use super::survey::Survey;
+use super::{Job, Rule, catalog, origin};
+use crate::fill::Link;
 use crate::image::Failed;
 use crate::memory::Memory;
 use crate::{Error, Manifest, Registry, Result};
@@ -33,7 +35,7 @@ const MAX_CATALOGS: usize = 1024;
 /// How many runs are remembered. When there are more, those that are over are forgotten.
 const MAX_RUNS: usize = 4096;
 /// How many tags one run looks at.
-const MAX_TAGS: usize = 10_000;
+pub(super) const MAX_TAGS: usize = 10_000;
 
 /// Tags, with what they lead to where that has been looked at.
 type Wanted = BTreeMap<Tag, Option<Digest>>;
@@ -57,8 +59,55 @@ pub(crate) struct Mirrors {
 #[derive(Debug)]
 struct Run {
     number: u64,
-    terms: Arc<Terms>,
+    job: Job,
+    plan: bool,
     report: watch::Sender<Report>,
+    /// What the origin had sent when it began.
+    before: u64,
+    /// How many bytes were given to the destination.
+    sent: AtomicU64,
+}
+
+impl Run {
+    fn received(&self) -> u64 {
+        self.job.source.received().saturating_sub(self.before)
+    }
+
+    /// Waits until it may go on; to plan is allowed at any hour.
+    async fn in_its_hours(&self) {
+        if !self.plan {
+            self.job.terms.gate.opened().await;
+        }
+    }
+
+    /// So many bytes of the steps of the present tag are done.
+    fn advance(&self, bytes: u64) {
+        self.report.send_modify(|report| {
+            if let Some(now) = &mut report.now {
+                now.bytes = now.bytes.saturating_add(bytes);
+            }
+        });
+    }
+}
+
+/// What is planned so far, so that what one tag brings the next finds.
+#[derive(Debug, Default)]
+struct Planned {
+    here: Planner,
+    there: Planner,
+}
+
+/// Why a step could not be taken.
+struct Obstacle {
+    /// Whether the origin does not have what it is about.
+    absent: bool,
+    why: String,
+}
+
+impl From<String> for Obstacle {
+    fn from(why: String) -> Self {
+        Self { absent: false, why }
+    }
 }
 
 impl Mirrors {
@@ -95,88 +144,6 @@ pub enum Request {
     RunNow,
 }
 
-/// What a run did, or would do.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Report {
-    /// The rule, and the places that it means.
-    #[serde(flatten)]
-    pub rule: Listed,
-    /// The number of the run, counted from the start of the process.
-    pub run: u64,
-    /// Whether nothing was done, only looked at.
-    pub planned: bool,
-    /// Whether it is over.
-    pub done: bool,
-    /// How many tags it is about, as soon as that is known.
-    pub wanted: usize,
-    /// How many bytes the upstream has sent meanwhile, whoever wanted them.
-    pub received: u64,
-    /// When it goes on, by the clock on the wall, if it is outside its hours.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rests_until: Option<String>,
-    /// The tags that it has been through.
-    pub tags: Vec<TagReport>,
-    /// Why it could not be done at all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed: Option<String>,
-}
-
-impl Report {
-    /// Whether everything is here that the rule wants, or would be after a run.
-    pub fn is_good(&self) -> bool {
-        self.done && self.failed.is_none() && self.tags.iter().all(|tag| tag.outcome != Outcome::Failed)
-    }
-}
-
-/// What became of a tag.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct TagReport {
-    /// The tag.
-    pub tag: Tag,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// What the upstream says that it leads to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<Digest>,
-    /// What was done, or would be; of a run that failed, up to where it did.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub steps: Vec<Step>,
-    /// The bytes of all manifests and blobs among the steps, without deltas.
-    pub bytes: u64,
-    /// What was wanted and could not be had. Children that the upstream does not have are among it, also where that is
-    /// no failure.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub missing: Vec<Failed>,
-    /// Why it failed, if that is not about one thing that is missing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
-}
-
-/// How it went with a tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// There is nothing to do.
-    Unchanged,
-    /// The steps would be taken.
-    Planned,
-    /// The steps were taken.
-    Mirrored,
-    /// Something could not be had. The tag is where it was.
-    Failed,
-}
-
-impl TagReport {
-    fn new(tag: &Tag, outcome: Outcome) -> Self {
-        let tag = tag.clone();
-        Self { tag, outcome, digest: None, steps: Vec::new(), bytes: 0, missing: Vec::new(), why: None }
-    }
-
-    fn failed(tag: &Tag, why: String) -> Self {
-        Self { why: Some(why), ..Self::new(tag, Outcome::Failed) }
-    }
-}
-
 impl Registry {
     /// Runs the rule of this name that fills `repository`, or only plans the run. Joins one that is under way. Waits for
     /// its end, but no longer than `patience`; what is returned is how far it is. With the number of a run, nothing is
@@ -202,13 +169,16 @@ impl Registry {
             None => self.begin(self.job_of(repository, rule).await?, plan),
         };
         if request == Request::RunNow {
-            run.terms.gate.force();
+            run.job.terms.gate.force();
         }
         let mut report = run.report.subscribe();
         // How far it is is answer enough.
         let _late = tokio::time::timeout(patience, report.wait_for(|report| report.done)).await;
         let mut report = run.report.borrow().clone();
-        report.rests_until = if plan || report.done { None } else { run.terms.gate.opens() };
+        if !report.done {
+            (report.received, report.sent) = (run.received(), run.sent.load(Ordering::Relaxed));
+            report.rests_until = if plan { None } else { run.job.terms.gate.opens() };
+        }
         Ok(report)
     }
 
@@ -223,25 +193,16 @@ impl Registry {
             runs.retain(|_, run| !run.report.borrow().done);
         }
         let number = self.0.mirrors.next.fetch_add(1, Ordering::Relaxed);
-        let report = Report {
-            rule: job.listed(),
-            run: number,
-            planned: plan,
-            done: false,
-            wanted: 0,
-            received: 0,
-            rests_until: None,
-            tags: Vec::new(),
-            failed: None,
-        };
-        let run = Arc::new(Run { number, terms: Arc::clone(&job.terms), report: watch::Sender::new(report) });
+        let report = watch::Sender::new(Report::begin(job.listed(), number, plan));
+        let before = job.source.received();
+        let run = Arc::new(Run { number, job, plan, report, before, sent: AtomicU64::new(0) });
         runs.insert(key, Arc::clone(&run));
         drop(runs);
         tokio::spawn({
             let (registry, run) = (self.clone(), Arc::clone(&run));
             async move {
                 let ended = Ended(Arc::clone(&run));
-                registry.go_through(&job, plan, &run.report).await;
+                registry.go_through(&run).await;
                 drop(ended);
                 if !plan {
                     let now = (registry.options().clock.0)().as_second();
@@ -252,19 +213,13 @@ impl Registry {
         run
     }
 
-    /// Goes through the tags that a rule wants.
-    async fn go_through(&self, job: &Job, plan: bool, report: &watch::Sender<Report>) {
-        let in_its_hours = async || {
-            if !plan {
-                job.terms.gate.opened().await;
-            }
-        };
-        in_its_hours().await;
+    /// Goes through the tags that a rule wants, and removes those that it does not want any more.
+    async fn go_through(&self, run: &Run) {
+        let (job, report) = (&run.job, &run.report);
+        run.in_its_hours().await;
         if let Err(error) = self.store().names().trim_notes(SETTLED, MAX_SETTLED).await {
             tracing::warn!(rule = job.rule.name, %error, "what runs have noted could not be trimmed");
         }
-        let before = job.source.remote.client.received();
-        let received = || job.source.remote.client.received().saturating_sub(before);
         let (listed, tags) = match self.wanted(job).await {
             Ok(wanted) => wanted,
             Err(why) => {
@@ -273,18 +228,28 @@ impl Registry {
             }
         };
         report.send_modify(|report| report.wanted = tags.len());
-        let mut planner = Planner::default();
+        let mut wanted: BTreeSet<Tag> = tags.keys().cloned().collect();
+        let mut planned = Planned::default();
         for (tag, digest) in &tags {
-            in_its_hours().await;
-            let done = Box::pin(self.go_for(job, (tag, *digest), listed.as_ref(), &mut planner, plan)).await;
+            run.in_its_hours().await;
+            report.send_modify(|report| report.now = Some(Now { tag: tag.clone(), bytes: 0, of: 0 }));
+            let done = Box::pin(self.go_for(run, (tag, *digest), listed.as_ref(), &mut planned)).await;
+            if done.outcome == Outcome::Gone {
+                wanted.remove(tag);
+            }
             if let Some(why) = &done.why {
                 tracing::warn!(rule = job.rule.name, repository = %job.repository, %tag, why, "a tag could not be mirrored");
             }
             report.send_modify(|report| {
                 report.tags.push(done);
-                report.received = received();
+                (report.received, report.sent) = (run.received(), run.sent.load(Ordering::Relaxed));
             });
         }
+        let pruned = Box::pin(self.prune_mirrored(job, &wanted, run.plan)).await;
+        report.send_modify(|report| match pruned {
+            Ok(pruned) => (report.removals, report.kept) = (pruned.removals, pruned.kept),
+            Err(why) => report.failed = Some(why),
+        });
     }
 
     /// The tags of the upstream, if they had to be asked for, and those that are wanted, with what they lead to where that
@@ -293,7 +258,7 @@ impl Registry {
         let (listed, wanted) = match job.rule.tags.named() {
             Some(named) => (None, named),
             None => {
-                let listed = self.tags_upstream(job).await.map_err(words)?;
+                let listed = self.tags_upstream(job).await?;
                 let wanted = job.rule.tags.select(&listed);
                 (Some(listed), wanted)
             }
@@ -309,55 +274,84 @@ impl Registry {
     /// Looks at one tag, plans, and takes the steps unless they are only planned.
     async fn go_for(
         &self,
-        job: &Job,
+        run: &Run,
         (tag, digest): (&Tag, Option<Digest>),
         listed: Option<&BTreeSet<Tag>>,
-        planner: &mut Planner,
-        plan: bool,
+        planned: &mut Planned,
     ) -> TagReport {
-        let reference = Reference::Tag(tag.clone());
+        let job = &run.job;
         let looked = match digest {
             Some(digest) => Ok(Some(digest)),
-            None => self.head(job, &reference).await,
+            None => self.head(job, &Reference::Tag(tag.clone())).await,
         };
         let digest = match looked {
             Ok(Some(digest)) => digest,
+            // What is to be removed with it, a failure would keep.
+            Ok(None) if job.rule.prune.is_some() => return TagReport::new(tag, Outcome::Gone),
             Ok(None) => return TagReport::failed(tag, "the upstream does not have this tag".to_owned()),
-            Err(failure) => return TagReport::failed(tag, words(failure)),
+            Err(why) => return TagReport::failed(tag, why),
         };
-        let key = format!("{} {} {} {digest}", job.rule.name, job.repository, job.filter);
-        match self.is_settled(job, &reference, &digest, &key).await {
-            Ok(true) => return TagReport { digest: Some(digest), ..TagReport::new(tag, Outcome::Unchanged) },
-            Ok(false) => {}
-            Err(why) => return TagReport { digest: Some(digest), ..TagReport::failed(tag, why) },
+        let begun = |outcome| TagReport { digest: Some(digest), ..TagReport::new(tag, outcome) };
+        let failed = |why| TagReport { digest: Some(digest), ..TagReport::failed(tag, why) };
+        let there = match &job.to {
+            Some(target) => match target.head(tag).await {
+                Ok(there) => there,
+                Err(why) => return failed(why),
+            },
+            None => None,
+        };
+        let place = job.to.as_ref().map_or("", |to| to.place.as_str());
+        let key = format!("{} {} {place} {} {digest}", job.rule.name, job.repository, job.filter);
+        if job.to.is_none() || there == Some(digest) {
+            match self.is_settled(job, tag, &digest, &key).await {
+                Ok(true) => return begun(Outcome::Unchanged),
+                Ok(false) => {}
+                Err(why) => return failed(why),
+            }
         }
         let survey = match Box::pin(self.survey(job, tag, digest, listed)).await {
             Ok(survey) => survey,
-            Err(why) => return TagReport { digest: Some(digest), ..TagReport::failed(tag, why) },
+            Err(why) => return failed(why),
         };
-        let steps = planner.plan(&survey.seen, &survey.here);
-        let host = job.source.remote.client.host();
+        let mut steps = planned.here.plan(&survey.seen, &survey.here);
+        if let Some(target) = &job.to {
+            let there: Here = match Box::pin(target.look(&survey.seen, there)).await {
+                Ok(there) => there,
+                Err(why) => {
+                    steps.iter().for_each(|step| planned.here.forget(step));
+                    return failed(why);
+                }
+            };
+            steps.extend(planned.there.plan_there(&survey.seen, &there));
+        }
+        let from = job.source.name();
         let absent = survey.seen.absent.iter().map(|Absent { digest, platform, asked }| {
-            let why = format!("{host} does not have it");
+            let why = format!("{from} does not have it");
             Failed { digest: *digest, platform: platform.clone(), asked: *asked, absent: true, why }
         });
         let mut done = TagReport {
-            digest: Some(digest),
             bytes: steps.iter().map(Step::bytes).fold(0, u64::saturating_add),
+            to_send: steps.iter().map(Step::sent).fold(0, u64::saturating_add),
             missing: absent.collect(),
-            ..TagReport::new(tag, if plan { Outcome::Planned } else { Outcome::Mirrored })
+            ..begun(if run.plan { Outcome::Planned } else { Outcome::Mirrored })
         };
+        let of = done.bytes.saturating_add(done.to_send);
+        run.report.send_modify(|report| report.now = Some(Now { tag: tag.clone(), bytes: 0, of }));
         if steps.is_empty() {
             done.outcome = Outcome::Unchanged;
-        } else if plan {
+        } else if run.plan {
+            done.with_deltas = self.with_deltas(job, &survey, &steps).await;
             done.steps = steps;
         } else {
-            self.take(job, &survey, steps, planner, &mut done).await;
+            Box::pin(self.take(run, &survey, steps, planned, &mut done)).await;
         }
         if done.missing.iter().any(|missing| missing.asked) {
             done.outcome = Outcome::Failed;
         }
-        if !plan && done.outcome != Outcome::Failed {
+        if !run.plan && done.outcome != Outcome::Failed {
+            if let Err(why) = self.note_brought(job, &survey).await {
+                return TagReport { why: Some(why), outcome: Outcome::Failed, ..done };
+            }
             // Without the note, the next run looks again.
             if let Err(error) = self.store().names().put_note(SETTLED, &key, 0, SETTLED_LIFE).await {
                 tracing::warn!(rule = job.rule.name, %error, "it could not be noted that an image is here");
@@ -366,55 +360,107 @@ impl Registry {
         done
     }
 
+    /// How many bytes steps bring with the deltas that the upstream has; `None` where it has none for them.
+    async fn with_deltas(&self, job: &Job, survey: &Survey, steps: &[Step]) -> Option<u64> {
+        let Origin::Upstream(source) = &job.source else { return None };
+        let image = |blob: &Digest| {
+            let has = |found: &&Found| found.blobs.iter().any(|(digest, _)| digest == blob);
+            survey.seen.image.iter().find(has).map(|found| found.digest)
+        };
+        let blobs: Vec<(Digest, Digest, u64)> = steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Blob { digest, size } => Some((image(digest)?, *digest, *size)),
+                _ => None,
+            })
+            .collect();
+        let mut foreseen = stream::iter(blobs)
+            .map(|(image, digest, size)| async move {
+                let delta = self.foresee_delta(source, &job.repository, &image, &digest, size).await;
+                delta.map(|delta| size.saturating_sub(delta))
+            })
+            .buffer_unordered(BLOBS);
+        let mut spared = None;
+        while let Some(less) = foreseen.next().await {
+            spared = less.map(|less| spared.unwrap_or(0) + less).or(spared);
+        }
+        let all = steps.iter().map(Step::bytes).fold(0, u64::saturating_add);
+        spared.map(|spared: u64| all.saturating_sub(spared))
+    }
+
+    /// Remembers that the rule has brought a tag, with those that go with it, so that it may remove them again.
+    async fn note_brought(&self, job: &Job, survey: &Survey) -> Result<(), String> {
+        let (names, place) = (self.store().names(), job.repository.to_string());
+        let attached =
+            survey.seen.signatures.iter().filter_map(|found| Some((found.tag.as_ref()?, found.digest)));
+        let root = survey.seen.image.first().map(|root| (&survey.seen.tag, root.digest));
+        for (tag, digest) in attached.chain(root) {
+            let noted = names.note_mirrored(&job.rule.name, &place, tag, &digest).await;
+            noted.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
     /// Whether a tag is where the upstream has it, with everything that belongs to it, as a run has found a while ago.
-    async fn is_settled(
-        &self,
-        job: &Job,
-        reference: &Reference,
-        digest: &Digest,
-        key: &str,
-    ) -> Result<bool, String> {
+    async fn is_settled(&self, job: &Job, tag: &Tag, digest: &Digest, key: &str) -> Result<bool, String> {
         let names = self.store().names();
         if names.note(SETTLED, key).await.map_err(|error| error.to_string())?.is_none() {
             return Ok(false);
         }
-        let stored = names.manifest(&job.repository, reference).await;
+        let stored = names.manifest(&job.repository, &Reference::Tag(tag.clone())).await;
         match stored.map_err(|error| error.to_string())?.filter(|stored| stored.digest == *digest) {
-            Some(stored) => self.is_whole(job, &stored).await.map_err(words),
+            Some(stored) => self.is_whole(job, &stored).await.map_err(origin::words),
             None => Ok(false),
         }
     }
 
-    /// Takes steps until one fails; blobs that stand together are fetched together, and all of them to their ends.
+    /// Takes steps until one fails; blobs that stand together are taken together, and all of them to their ends.
     async fn take(
         &self,
-        job: &Job,
+        run: &Run,
         survey: &Survey,
         steps: Vec<Step>,
-        planner: &mut Planner,
+        planned: &mut Planned,
         done: &mut TagReport,
     ) {
         let platforms = platforms_of_blobs(survey);
         let mut left = steps.into_iter().peekable();
+        let mut admitted = false;
         while let Some(step) = left.next() {
+            if !admitted && step.sent() > 0 {
+                if let Err(why) = self.admit_to_send(&run.job, survey).await {
+                    (done.outcome, done.why) = (Outcome::Failed, Some(why));
+                    planned.forget(&step);
+                    break;
+                }
+                admitted = true;
+            }
             let mut together = vec![step];
-            while matches!(together[0], Step::Blob { .. })
-                && let Some(step) = left.next_if(|step| matches!(step, Step::Blob { .. }))
+            while together[0].is_blob()
+                && let Some(step) =
+                    left.next_if(|step| std::mem::discriminant(step) == std::mem::discriminant(&together[0]))
             {
                 together.push(step);
             }
             let mut taken = stream::iter(together)
-                .map(|step| async { (self.take_one(job, survey, &step).await, step) })
+                .map(|step| async {
+                    let outcome = self.take_one(run, survey, &step).await;
+                    if outcome.is_ok() {
+                        run.advance(step.bytes().saturating_add(step.sent()));
+                    }
+                    (outcome, step)
+                })
                 .buffered(BLOBS);
             while let Some((outcome, step)) = taken.next().await {
                 match outcome {
                     Ok(()) => done.steps.push(step),
-                    Err((absent, why)) => {
-                        planner.forget(&step);
+                    Err(obstacle) => {
+                        planned.forget(&step);
                         done.outcome = Outcome::Failed;
                         match &step {
                             Step::Blob { digest, .. } | Step::Manifest { digest, .. } => {
                                 let platform = platforms.get(digest).cloned().flatten();
+                                let Obstacle { absent, why } = obstacle;
                                 done.missing.push(Failed {
                                     digest: *digest,
                                     platform,
@@ -423,7 +469,7 @@ impl Registry {
                                     why,
                                 });
                             }
-                            Step::Absent { .. } | Step::Tag { .. } => done.why = Some(why),
+                            _ => done.why = Some(obstacle.why),
                         }
                     }
                 }
@@ -433,28 +479,50 @@ impl Registry {
             }
         }
         // What was not even tried is still to be done by whoever needs it next.
-        left.for_each(|step| planner.forget(&step));
+        left.for_each(|step| planned.forget(&step));
     }
 
-    /// Takes a step; fails with whether the upstream does not have it, and why.
-    async fn take_one(&self, job: &Job, survey: &Survey, step: &Step) -> Result<(), (bool, String)> {
-        let names = self.store().names();
-        let store = |error: store::Error| (false, error.to_string());
+    /// Fails unless the policy lets the image go on. What comes from an upstream has been judged on its arrival.
+    async fn admit_to_send(&self, job: &Job, survey: &Survey) -> Result<(), String> {
+        let root = survey.seen.image.first().and_then(|root| survey.manifests.get(&root.digest));
+        match (&job.source, root) {
+            (Origin::Layout(_), Some(root)) => {
+                let reference = Reference::Tag(survey.seen.tag.clone());
+                let admitted = self.admit(&job.repository, &reference, root).await;
+                admitted.map_err(|error| crate::image::words(&error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn take_one(&self, run: &Run, survey: &Survey, step: &Step) -> Result<(), Obstacle> {
+        let job = &run.job;
         match step {
-            Step::Manifest { digest, .. } => {
-                self.put(job, survey, digest, None).await.map_err(|why| (false, why))
-            }
-            Step::Tag { tag, digest, .. } => {
-                self.put(job, survey, digest, Some(tag)).await.map_err(|why| (false, why))
-            }
+            Step::Manifest { digest, .. } => Ok(self.put(job, survey, digest, None).await?),
+            Step::Tag { tag, digest, .. } => Ok(self.put(job, survey, digest, Some(tag)).await?),
             Step::Absent { digest, .. } => {
-                names.note_absence(&job.repository, digest, store::Absence::Upstream).await.map_err(store)
+                let noted = self
+                    .store()
+                    .names()
+                    .note_absence(&job.repository, digest, store::Absence::Upstream)
+                    .await;
+                Ok(noted.map_err(|error| error.to_string())?)
             }
-            Step::Blob { digest, .. } => match self.mirror_blob(&job.repository, digest, &job.terms).await {
-                Ok(true) => Ok(()),
-                Ok(false) => Err((true, format!("{} does not have it", job.source.remote.client.host()))),
-                Err(error) => Err((false, crate::image::words(&error))),
+            Step::Blob { digest, .. } => match self.take_in(job, digest).await? {
+                true => Ok(()),
+                false => {
+                    Err(Obstacle { absent: true, why: format!("{} does not have it", job.source.name()) })
+                }
             },
+            Step::SendBlob { .. } | Step::SendManifest { .. } | Step::SendTag { .. } => {
+                let target = job.to.as_ref().ok_or_else(|| "a step is about no destination".to_owned())?;
+                let Sent { bytes, note } = Box::pin(self.send(job, target, survey, step)).await?;
+                run.sent.fetch_add(bytes, Ordering::Relaxed);
+                run.report.send_modify(|report| {
+                    report.notes.extend(note.filter(|note| !report.notes.contains(note)));
+                });
+                Ok(())
+            }
         }
     }
 
@@ -477,7 +545,24 @@ impl Registry {
         };
         let put = self.store().names().put_manifest(&job.repository, new).await;
         put.map_err(|error| error.to_string())?;
-        self.keep_arrival(&job.source, &job.repository, digest, tag).await.map_err(words)
+        match &job.source {
+            Origin::Upstream(source) => {
+                self.keep_arrival(source, &job.repository, digest, tag).await.map_err(origin::words)
+            }
+            Origin::Layout(_) => Ok(()),
+        }
+    }
+}
+
+impl Planned {
+    /// Takes back what a step was to bring and did not.
+    fn forget(&mut self, step: &Step) {
+        match step {
+            Step::SendBlob { .. } | Step::SendManifest { .. } | Step::SendTag { .. } => {
+                self.there.forget(step)
+            }
+            _ => self.here.forget(step),
+        }
     }
 }
 
@@ -487,7 +572,7 @@ struct Ended(Arc<Run>);
 impl Drop for Ended {
     fn drop(&mut self) {
         self.0.report.send_modify(|report| {
-            report.done = true;
+            (report.done, report.now) = (true, None);
             if std::thread::panicking() {
                 report.failed = Some("the run stopped without saying why".to_owned());
             }

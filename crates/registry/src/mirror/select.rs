@@ -96,7 +96,7 @@ impl Selection {
 }
 
 /// Whether a tag is named after a digest: `sha256-<hex>`, with or without an ending.
-fn belongs_to_digest(tag: &Tag) -> bool {
+pub(super) fn belongs_to_digest(tag: &Tag) -> bool {
     let Some((algorithm, rest)) = tag.as_str().split_once('-') else { return false };
     let hex = rest.split('.').next().unwrap_or_default();
     matches!(algorithm, "sha256" | "sha512") && hex.len() >= 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())

@@ -2,26 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use deltaport_client as client;
-use deltaport_client::ErrorKind;
 use deltaport_oci::manifest::View;
 use deltaport_oci::platform::{self, Filter};
-use deltaport_oci::{Digest, Platform, Reference, Tag, media_type};
+use deltaport_oci::{Digest, Platform, Reference, Tag};
 use deltaport_store as store;
 use futures_util::{StreamExt as _, stream};
 
 use super::Job;
+use super::origin::Origin;
+pub(super) use super::origin::words;
 use super::plan::{Absent, Found, Here, Seen};
 use super::select::COSIGN;
 use crate::fill::Failure;
 use crate::image::{MAX_DEPTH, MAX_MANIFESTS};
-use crate::upstream::Ask;
 use crate::{Manifest, Registry};
 
-/// How long one question may take. Nobody waits at a connection for it, and links are slow.
-const LONGEST_QUESTION: Duration = Duration::from_secs(120);
 /// How many questions about one tag are asked at the same time.
 pub(super) const QUESTIONS: usize = 8;
 /// How many bytes of manifests are held for one tag.
@@ -54,56 +50,6 @@ struct Walked {
 }
 
 impl Registry {
-    /// What the upstream says about `reference` without sending it; `None` when it has none.
-    pub(super) async fn head(&self, job: &Job, reference: &Reference) -> Result<Option<Digest>, Failure> {
-        let remote = &job.source.remote;
-        job.source.may_ask(Ask::Head)?;
-        let head = in_time(job, remote.client.head_manifest(&job.source.repository, reference)).await?;
-        remote.note(Ask::Head, &head);
-        match head {
-            Ok(client::ManifestHead { digest: Some(digest), .. }) => Ok(Some(digest)),
-            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(None),
-            // Not every registry answers HEAD, or says the digest.
-            Err(error) if !matches!(error.kind(), ErrorKind::Protocol(_)) => Err(error.into()),
-            _ => Ok(self.get(job, reference).await?.map(|manifest| manifest.digest)),
-        }
-    }
-
-    /// A manifest, from here or from the upstream; `None` when neither has it.
-    pub(super) async fn get(
-        &self,
-        job: &Job,
-        reference: &Reference,
-    ) -> Result<Option<Arc<Manifest>>, Failure> {
-        if matches!(reference, Reference::Digest(_))
-            && let Some(stored) = self.store().names().manifest(&job.repository, reference).await?
-        {
-            return Ok(Some(stored));
-        }
-        let remote = &job.source.remote;
-        job.source.may_ask(Ask::Manifest)?;
-        if remote.is_exhausted() {
-            return Err(Failure::Exhausted(remote.client.host().into()));
-        }
-        let fetched = in_time(job, remote.client.manifest(&job.source.repository, reference)).await?;
-        remote.note(Ask::Manifest, &fetched);
-        match fetched {
-            Ok(client::Manifest { digest, media_type, bytes }) => {
-                self.metrics().received(remote.client.host(), bytes.len() as u64);
-                Ok(Some(Arc::new(Manifest { digest, media_type: media_type.into(), bytes })))
-            }
-            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Which tags the upstream's repository has.
-    pub(super) async fn tags_upstream(&self, job: &Job) -> Result<BTreeSet<Tag>, Failure> {
-        job.source.may_ask(Ask::Manifest)?;
-        let tags = in_time(job, job.source.remote.client.tags(&job.source.repository)).await??;
-        Ok(tags.into_iter().collect())
-    }
-
     /// Looks at what the upstream has under `tag`, which leads to `digest` there. `listed` are its tags, if they were
     /// asked for.
     ///
@@ -115,11 +61,13 @@ impl Registry {
         digest: Digest,
         listed: Option<&BTreeSet<Tag>>,
     ) -> Result<Survey, String> {
-        let root = self.get(job, &Reference::Digest(digest)).await.map_err(words)?;
+        let root = self.get(job, &Reference::Digest(digest)).await?;
         let root =
             root.ok_or_else(|| format!("the tag leads to {digest}, which the upstream does not have"))?;
-        // Before anything that belongs to it.
-        self.admit_arrival(&job.source, &job.repository, &root, Some(tag)).await.map_err(words)?;
+        // Before anything that belongs to it. In a repository of our own, what waits for its signature may come.
+        if let Origin::Upstream(source) = &job.source {
+            self.admit_arrival(source, &job.repository, &root, Some(tag)).await.map_err(words)?;
+        }
         let walked = self.walk(job, root, &job.filter).await?;
         let subjects = walked.nodes.iter().enumerate().filter(|(at, node)| {
             *at == 0 || matches!(node.role, platform::Role::Image | platform::Role::Index)
@@ -227,7 +175,7 @@ impl Registry {
                 })
                 .buffered(QUESTIONS);
             while let Some(((digest, platform, role, asked, filter), found)) = fetched.next().await {
-                match found.map_err(words)? {
+                match found? {
                     Some(manifest) => level.push(self.node(manifest, platform, role, asked, filter)?),
                     None => walked.absent.push(Absent { digest, platform, asked }),
                 }
@@ -260,19 +208,13 @@ impl Registry {
             if listed.is_some_and(|listed| !listed.contains(&tag)) {
                 continue;
             }
-            let Some(digest) = self.head(job, &Reference::Tag(tag.clone())).await.map_err(words)? else {
-                continue;
-            };
+            let Some(digest) = self.head(job, &Reference::Tag(tag.clone())).await? else { continue };
             seen.insert(digest);
             self.add_about(job, digest, Some(tag), &mut found).await?;
         }
-        job.source.may_ask(Ask::Manifest).map_err(words)?;
-        let referrers = job.source.remote.client.referrers(&job.source.repository, &subject, None);
-        let referrers = in_time(job, referrers).await.map_err(words)?.map_err(|error| error.to_string())?;
-        for referrer in referrers {
-            let delta = referrer.artifact_type.as_deref() == Some(media_type::DELTA_ARTIFACT);
-            if !delta && seen.insert(referrer.digest) {
-                self.add_about(job, referrer.digest, None, &mut found).await?;
+        for referrer in self.referrers_upstream(job, &subject).await? {
+            if seen.insert(referrer) {
+                self.add_about(job, referrer, None, &mut found).await?;
             }
         }
         Ok(found)
@@ -287,7 +229,7 @@ impl Registry {
         tag: Option<Tag>,
         found: &mut Vec<(Node, Option<Tag>)>,
     ) -> Result<(), String> {
-        let Some(manifest) = self.get(job, &Reference::Digest(digest)).await.map_err(words)? else {
+        let Some(manifest) = self.get(job, &Reference::Digest(digest)).await? else {
             tracing::warn!(repository = %job.repository, %digest, "the upstream names a referrer that it does not have");
             return Ok(());
         };
@@ -348,6 +290,7 @@ impl Node {
             size: self.manifest.bytes.len() as u64,
             platform: self.platform.clone(),
             blobs: self.view.blobs().map(|blob| (blob.digest, blob.size)).collect(),
+            subject: self.view.subject.as_ref().map(|subject| subject.digest),
             tag,
         }
     }
@@ -360,15 +303,4 @@ fn within(child: &platform::Child<'_>, filter: &Filter) -> Filter {
         platform::Role::Image | platform::Role::Index if platform.is_some() => Filter::ALL,
         _ => filter.clone(),
     }
-}
-
-/// Waits for an answer, not forever.
-async fn in_time<T>(job: &Job, answer: impl Future<Output = T>) -> Result<T, Failure> {
-    let slow = || Failure::Slow(job.source.remote.client.host().into());
-    tokio::time::timeout(LONGEST_QUESTION, answer).await.map_err(|_| slow())
-}
-
-/// What a failure says: whoever mirrors may read the log as well.
-pub(super) fn words(failure: Failure) -> String {
-    failure.to_string()
 }

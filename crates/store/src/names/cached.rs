@@ -183,7 +183,7 @@ fn members(connection: &Connection, repository: i64, root: &Digest) -> Result<Ve
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-fn tags_of(connection: &Connection, repository: i64, digest: &Digest) -> Result<Vec<Tag>> {
+pub(super) fn tags_of(connection: &Connection, repository: i64, digest: &Digest) -> Result<Vec<Tag>> {
     let mut statement = connection
         .prepare_cached("SELECT name FROM tag WHERE repository = ?1 AND digest = ?2 ORDER BY name")?;
     let rows = statement.query_map(params![repository, digest.to_string()], |row| column(row, 0))?;
@@ -235,7 +235,7 @@ fn last_use(connection: &Connection, repository: i64, digest: &Digest) -> Result
 }
 
 /// Whether an index that is here refers to it.
-fn is_child(connection: &Connection, repository: i64, digest: &Digest) -> Result<bool> {
+pub(super) fn is_child(connection: &Connection, repository: i64, digest: &Digest) -> Result<bool> {
     let mut statement = connection.prepare_cached(
         "SELECT 1 FROM reference WHERE repository = ?1 AND digest = ?2 AND kind = 'manifest'",
     )?;
@@ -243,7 +243,7 @@ fn is_child(connection: &Connection, repository: i64, digest: &Digest) -> Result
 }
 
 /// The manifests right below one, and those about it.
-fn beside(connection: &Connection, repository: i64, digest: &Digest) -> Result<Vec<Digest>> {
+pub(super) fn beside(connection: &Connection, repository: i64, digest: &Digest) -> Result<Vec<Digest>> {
     let mut statement = connection.prepare_cached(
         "SELECT reference.digest FROM manifest JOIN reference ON reference.manifest = manifest.id
          WHERE manifest.repository = ?1 AND manifest.digest = ?2 AND kind = 'manifest' AND present = 1
@@ -256,7 +256,7 @@ fn beside(connection: &Connection, repository: i64, digest: &Digest) -> Result<V
 }
 
 /// What an image refers to and is here, with the deltas from and to it.
-fn blobs_of(connection: &Connection, repository: i64, digest: &Digest) -> Result<Vec<Digest>> {
+pub(super) fn blobs_of(connection: &Connection, repository: i64, digest: &Digest) -> Result<Vec<Digest>> {
     let mut statement = connection.prepare_cached(
         "WITH part (digest) AS (
              SELECT reference.digest FROM manifest JOIN reference ON reference.manifest = manifest.id
@@ -272,7 +272,7 @@ fn blobs_of(connection: &Connection, repository: i64, digest: &Digest) -> Result
 
 /// Removes the links to those of `blobs` that nothing in the repository refers to; returns them. Layers go before the
 /// deltas between them, since a delta is needed as long as both are.
-fn unlink(
+pub(super) fn unlink(
     tx: &mut Tx<'_>,
     repository: &RepositoryName,
     id: i64,

@@ -12,6 +12,7 @@ pub(crate) mod database;
 pub(crate) mod deltas;
 pub(crate) mod jobs;
 pub(crate) mod manifests;
+pub(crate) mod mirrored;
 pub(crate) mod notes;
 pub(crate) mod past;
 pub(crate) mod referrers;
@@ -453,6 +454,54 @@ impl Names {
     /// How many bytes are here only because they came from upstreams: the disk would have as many more without them.
     pub async fn cached_bytes(&self) -> Result<u64> {
         self.core.database.read(cached::bytes).await
+    }
+
+    /// The tags that a mirror rule has brought to `place` ([`Names::note_mirrored`]), with what each led to then, in byte
+    /// order, at most `limit`.
+    pub async fn mirrored(&self, rule: &str, place: &str, limit: usize) -> Result<Vec<(Tag, Digest)>> {
+        let (rule, place) = (rule.to_owned(), place.to_owned());
+        self.core.database.read(move |names| mirrored::list(names, &rule, &place, limit)).await
+    }
+
+    /// Remembers that a mirror rule has brought a tag to `place`, which the caller names as it likes.
+    pub async fn note_mirrored(&self, rule: &str, place: &str, tag: &Tag, digest: &Digest) -> Result<()> {
+        let (rule, place, tag, digest) = (rule.to_owned(), place.to_owned(), tag.clone(), *digest);
+        self.core.database.change(move |tx| mirrored::put(tx, &rule, &place, &tag, &digest)).await
+    }
+
+    /// Remembers that no more.
+    pub async fn forget_mirrored(&self, rule: &str, place: &str, tag: &Tag) -> Result<()> {
+        let (rule, place, tag) = (rule.to_owned(), place.to_owned(), tag.clone());
+        self.core.database.change(move |tx| mirrored::forget(tx, &rule, &place, &tag)).await
+    }
+
+    /// Removes a tag that leads to `digest`; with `image`, also that manifest with those below it and those about it, as
+    /// far as no other tag and no other index leads to them. What only they referred to leaves the repository in the same
+    /// transaction. `None`, and nothing happens, when the tag is gone or leads elsewhere.
+    pub async fn prune_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        digest: &Digest,
+        image: bool,
+    ) -> Result<Option<Evicted>> {
+        let (repository, tag, digest) = (repository.clone(), tag.clone(), *digest);
+        self.core.database.change(move |tx| mirrored::prune(tx, &repository, &tag, &digest, image)).await
+    }
+
+    /// Where an upload of a blob to `place`, in another registry, goes on, if one was begun ([`Names::note_upload`]).
+    pub async fn upload(&self, place: &str, digest: &Digest) -> Result<Option<String>> {
+        let (place, digest) = (place.to_owned(), *digest);
+        self.core.database.read(move |names| mirrored::upload(names, &place, &digest)).await
+    }
+
+    /// Remembers that; `None` when the upload is over.
+    pub async fn note_upload(&self, place: &str, digest: &Digest, upload: Option<String>) -> Result<()> {
+        let (place, digest) = (place.to_owned(), *digest);
+        self.core
+            .database
+            .change(move |tx| mirrored::note_upload(tx, &place, &digest, upload.as_deref()))
+            .await
     }
 
     /// What is known about a delta between two layers of a repository.

@@ -8,10 +8,10 @@ use rusqlite::Connection;
 use crate::error::{Error, Result};
 
 /// What `user_version` is in a database of this program.
-const VERSION: i64 = 6;
+const VERSION: i64 = 7;
 
 /// Step `n` takes a database from version `n` to `n + 1`. A released step is never changed.
-const STEPS: [&str; 6] = [V1, V2, V3, V4, V5, V6];
+const STEPS: [&str; 7] = [V1, V2, V3, V4, V5, V6, V7];
 
 /// How often a prepared statement is found again.
 const STATEMENTS: usize = 128;
@@ -320,4 +320,25 @@ CREATE TABLE note (
     PRIMARY KEY (topic, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX note_by_end ON note (until);
+";
+
+/// What mirror rules have done.
+const V7: &str = "
+-- Tags that a mirror rule has brought to a place (a repository of this registry, or a destination elsewhere), and what each
+-- led to then. Only those may be removed when the rule does not want them any more.
+CREATE TABLE mirrored (
+    rule   TEXT NOT NULL,
+    place  TEXT NOT NULL,
+    tag    TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (rule, place, tag)
+) STRICT, WITHOUT ROWID;
+
+-- Uploads that have been begun elsewhere, and where each goes on.
+CREATE TABLE outgoing (
+    place  TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    upload TEXT NOT NULL,
+    PRIMARY KEY (place, digest)
+) STRICT, WITHOUT ROWID;
 ";

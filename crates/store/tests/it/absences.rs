@@ -160,7 +160,7 @@ async fn a_database_without_reasons_is_brought_up_to_date() {
     store.close().await.unwrap();
     drop(store);
     let names = rusqlite::Connection::open(dir.path().join("names.db")).unwrap();
-    let back = "DROP TABLE note; DROP TABLE verdict; DROP TABLE cached; DROP TRIGGER absence_ended; DROP TRIGGER absence_forgotten; DROP TABLE absence; PRAGMA user_version = 2";
+    let back = "DROP TABLE mirrored; DROP TABLE note; DROP TABLE outgoing; DROP TABLE verdict; DROP TABLE cached; DROP TRIGGER absence_ended; DROP TRIGGER absence_forgotten; DROP TABLE absence; PRAGMA user_version = 2";
     names.execute_batch(back).unwrap();
     drop(names);
 

@@ -99,7 +99,7 @@ async fn a_database_without_a_past_is_brought_up_to_date() {
     let names = rusqlite::Connection::open(dir.path().join("names.db")).unwrap();
     names
         .execute_batch(
-            "DROP TABLE note; DROP TABLE verdict; DROP TABLE cached; DROP TRIGGER absence_ended; DROP TRIGGER absence_forgotten; DROP TABLE absence;
+            "DROP TABLE mirrored; DROP TABLE note; DROP TABLE outgoing; DROP TABLE verdict; DROP TABLE cached; DROP TRIGGER absence_ended; DROP TRIGGER absence_forgotten; DROP TABLE absence;
              DROP TRIGGER delta_job_collected; DROP TABLE tag_past; DROP TABLE delta_job; PRAGMA user_version = 1",
         )
         .unwrap();

@@ -1,9 +1,11 @@
 //! `[[mirror]]`: what is to be here without being asked for.
 
+use std::path::PathBuf;
+
 use deltaport_oci::wire::is_rule;
-use deltaport_registry::mirror::Repositories;
 use deltaport_registry::mirror::select::Range;
 use deltaport_registry::mirror::timetable::Cron;
+use deltaport_registry::mirror::{Cap, Repositories};
 
 use super::{DAY, GIB, seconds};
 use crate::settings::key::{Default, Key, Slot};
@@ -19,7 +21,7 @@ pub(super) const KEYS: &[Key<Settings>] = &[Key {
             are pulled through. `deltaport mirror plan` shows what a run of a rule would do, `deltaport mirror run` does \
             it. Signatures, attestations and other referrers of an image and of its wanted platforms always come along, \
             and first; a tag moves here when everything behind it is here. Bytes come as for clients: by delta where \
-            that is sooner, taken up where they were. Nothing is ever removed.",
+            that is sooner, taken up where they were. Nothing is removed without `prune`.",
 }];
 
 /// The keys of `[[mirror]]`.
@@ -36,14 +38,66 @@ pub(in crate::settings) const MIRROR: &[Key<Mirror>] = &[
     Key {
         name: "source",
         slot: Slot::Text("a repository with its host, such as \"docker.io/library/debian\"", |m, text| {
-            source(text).ok_or("it begins with the host of an [[upstream]]")?;
+            match layout(text) {
+                Some(path) => drop(path?),
+                None => drop(source(text).ok_or("it begins with the host of an [[upstream]]")?),
+            }
             m.source = text.to_owned();
             Ok(())
         }),
         default: Default::Required("\"hub.example/team/app\""),
         about: "The repository, behind the `host` of an upstream. It is kept under the name by which it is pulled. With `*` \
                 for anything within a component and `**` for anything, it is about every repository of the upstream's \
-                catalog that fits, at most 1000.",
+                catalog that fits, at most 1000. Or \"oci:\" and the absolute path of a directory with an OCI image \
+                layout.",
+    },
+    Key {
+        name: "repository",
+        slot: Slot::Text("the name of a repository", |m, text| {
+            m.repository = Some(text.parse().map_err(|error| format!("{error}"))?);
+            Ok(())
+        }),
+        default: Default::Unset { example: "\"vendor/app\"", means: "where `source` is pulled" },
+        about: "For a layout as the source: in which repository of this registry its images are kept.",
+    },
+    Key {
+        name: "to",
+        slot: Slot::Text("a repository with its host, or \"oci:\" and a directory", |m, text| {
+            match layout(text) {
+                Some(path) => drop(path?),
+                None => {
+                    match source(text).ok_or("it begins with the host of an [[upstream]], or with oci:")? {
+                        (_, Repositories::One(_)) => {}
+                        (_, Repositories::Matching(_)) => return Err("one repository, without *".to_owned()),
+                    }
+                }
+            }
+            m.to = Some(text.to_owned());
+            Ok(())
+        }),
+        default: Default::Unset { example: "\"oci:/srv/images\"", means: "this registry only" },
+        about: "Where it goes on to from here: a repository of another registry, behind the `host` of an [[upstream]] that \
+                says where it is and how to log in, or \"oci:\" and the absolute path of a directory for an OCI image \
+                layout. Only what is not there is sent. Of a rule for several repositories, each goes below, under its \
+                name at the upstream.",
+    },
+    Key {
+        name: "prune",
+        slot: Slot::Flag(|m| &mut m.prune),
+        default: Default::Value("false"),
+        about: "Whether tags that this rule has brought, here or to its destination, are removed when the upstream has them no \
+                more or the rule wants them no more. Tags that somebody else has set or moved stay.",
+    },
+    Key {
+        name: "prune_cap",
+        slot: Slot::Text("a number of tags such as \"20\", or a part such as \"25%\"", |m, text| {
+            text.parse::<Cap>().map_err(|error| error.to_string())?;
+            m.prune_cap = text.to_owned();
+            Ok(())
+        }),
+        default: Default::Value("\"25%\""),
+        about: "How many tags one run may remove from one place: a number, or a part of those that the rule has brought there, \
+                rounded up. When there are more, nothing is removed and the run has failed.",
     },
     Key {
         name: "tags",
@@ -141,6 +195,12 @@ pub(in crate::settings) const MIRROR: &[Key<Mirror>] = &[
                 come first: while something is fetched for one, runs take next to nothing. 0B is no cap.",
     },
 ];
+
+/// The directory of an OCI image layout, when a place is one.
+pub(in crate::settings) fn layout(text: &str) -> Option<Result<PathBuf, &'static str>> {
+    let path = PathBuf::from(text.strip_prefix("oci:")?);
+    Some(if path.is_absolute() { Ok(path) } else { Err("behind oci: there is an absolute path") })
+}
 
 /// The host and the repositories of a source.
 pub(in crate::settings) fn source(text: &str) -> Option<(&str, Repositories)> {

@@ -27,7 +27,7 @@ use super::{Settings, Span};
 
 pub(super) use access::{CERTIFICATE, OIDC, RULE};
 pub(super) use mirror::MIRROR;
-pub(in crate::settings) use mirror::source;
+pub(in crate::settings) use mirror::{layout, source};
 pub(super) use repository::REPOSITORY;
 pub(super) use upstream::{TAG_RULE, UPSTREAM};
 pub(crate) use upstream::{host, url};
