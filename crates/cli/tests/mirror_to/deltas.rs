@@ -8,7 +8,7 @@ use crate::harness::*;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plan_tells_the_bytes_with_deltas_that_a_run_then_takes() {
     let hub = Party::start("").await;
-    let files = sample::files(1, 40, 20_000);
+    let files = sample::files(1, 120, 20_000);
     let image = |files: &[sample::File]| Image::of("amd64", vec![sample::layer_of(files)]);
     let (old, new) = (image(&files), image(&sample::changed(&files, 2, 20)));
     hub.image("app", "v1", &old).await;
