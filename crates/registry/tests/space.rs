@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use deltaport_client as client;
 use deltaport_oci::platform::Filter;
 use deltaport_oci::{Digest, Reference, RepositoryName};
+use deltaport_registry::mirror::{self, Selection};
 use deltaport_registry::pull::Body;
 use deltaport_registry::space::Evicted;
 use deltaport_registry::upstream::{Lifetime, TagRule};
@@ -517,4 +518,44 @@ async fn pulls_evictions_and_the_collector_do_each_other_no_harm() {
         assert!(evicted > 10, "seed {seed}: {evicted}");
         site.clean().await;
     }
+}
+
+#[tokio::test]
+async fn what_a_mirror_rule_wants_here_stays() {
+    let (script, images) = four().await;
+    for image in &images {
+        nothing_is_said_about(&script, "app", image);
+    }
+    let tags =
+        Selection { patterns: vec!["v0".parse().unwrap(), "v1".parse().unwrap()], ..Selection::default() };
+    let name = "app".parse().unwrap();
+    let rule = mirror::Rule::new("all", HOST, mirror::Repositories::One(name), tags);
+    let site = Site::with(&script, |options| {
+        options.space.cached = Some(1);
+        options.mirrors = vec![rule];
+    })
+    .await;
+    let repository = repository("app");
+    let run = site.registry.mirror(&repository, "all", mirror::Request::Run, None, Duration::from_secs(60));
+    let report = run.await.unwrap();
+    assert!(report.is_good(), "{report:#?}");
+    pull_all(&site, &images).await;
+    let evicted = site.make_room().await;
+    assert_eq!((evicted.images, evicted.pinned), (2, 2), "{evicted:?}");
+    for (image, here) in images.iter().zip([true, true, false, false]) {
+        assert_eq!(site.has("app", image).await, here);
+    }
+    site.clean().await;
+}
+
+/// There is nothing about an image at the upstream, neither under a tag nor in the list of referrers.
+fn nothing_is_said_about(script: &Script, name: &str, image: &Image) {
+    let digest = image.manifest.digest.to_string();
+    for ending in [".sig", ".att", ".sbom", ""] {
+        let tag = format!("{}{ending}", digest.replace(':', "-"));
+        answers(script, name, &tag, &Reply::status(404));
+    }
+    let path = format!("/v2/{name}/referrers/{digest}");
+    let none = sample::index(&[], json!({}));
+    script.first(Rule::on("GET", &path).reply(Reply::content(&none)));
 }

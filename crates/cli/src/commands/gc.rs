@@ -69,7 +69,7 @@ fn words(evicted: &Evicted, collected: &Collected) -> String {
     );
     if evicted.missing > 0 {
         text.push_str(&format!(
-            "{} more should have gone. What stays: {} images are pinned, of {} the upstream does not have all any more, \
+            "{} more should have gone. What stays: {} images are pinned or mirrored, of {} the upstream does not have all any more, \
              and {} were used just now or their upstream cannot be asked.\n",
             rounded(evicted.missing),
             evicted.pinned,

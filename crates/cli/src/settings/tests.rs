@@ -413,7 +413,11 @@ proptest! {
             .enumerate()
             .map(|(i, c)| if i == at { with } else { c })
             .collect();
-        let _ = read(&damaged);
+        if let Err(problems) = read(&damaged) {
+            let lines = damaged.lines().count().max(1) + 1;
+            prop_assert!(!problems.is_empty());
+            prop_assert!(problems.iter().all(|problem| problem.line.is_none_or(|line| (1..=lines).contains(&line))));
+        }
     }
 }
 

@@ -1,16 +1,17 @@
 //! A signed image on its way through hub and site to podman, with the signature that podman asks for; and what becomes of it
 //! when one byte of the signature is changed.
 //!
-//! The podman and skopeo of Debian neither sign nor verify ("Debian-local change: sigstore disabled"), so the signature is made
-//! here, as they write it, and it is the site that verifies it. A podman that can verifies it once more.
+//! The podman and skopeo of Debian neither sign nor verify ("Debian-local change: sigstore disabled"). So one signature is what
+//! a skopeo elsewhere has made, the other is made here, as they write it, and it is the site that verifies them. A podman
+//! that can verifies them once more.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
 use deltaport_client::{Options, Upstream};
-use deltaport_oci::{Reference, RepositoryName};
+use deltaport_oci::{Reference, RepositoryName, media_type};
 use deltaport_testkit::clients::{Run, Sandbox};
-use deltaport_testkit::sample::{Content, Image};
+use deltaport_testkit::sample::{Content, Image, LAYER_GZIP};
 use deltaport_testkit::signer::{Signature, Signer};
 use futures_util::stream;
 use serde_json::json;
@@ -75,11 +76,48 @@ fn answer(bench: &Sandbox, registry: &Registry, path: &str) -> String {
     bench.run("/usr/bin/curl").line("--silent --show-error --write-out %{http_code}").arg(url).ok()
 }
 
+/// An image with its signature.
+struct Signed {
+    image: Image,
+    signature: Signature,
+    /// Whose signature it is, PEM.
+    key: String,
+}
+
 #[test]
 fn podman_has_a_signed_image_through_hub_and_site_and_none_of_which_the_signature_was_changed() {
-    let (bench, signer, image) = (Sandbox::new(), Signer::new(), Image::small(77));
+    let (signer, image) = (Signer::new(), Image::small(77));
+    let signature = signer.sign(&image.manifest.digest, NAME);
+    enters_and_does_not_when_changed(&Signed { image, signature, key: signer.pem() });
+}
+
+#[test]
+fn podman_has_an_image_that_skopeo_signed_through_hub_and_site_and_none_of_which_the_signature_was_changed() {
+    let file = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../trust/tests/fixtures").join(name);
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let content = |media_type: &str, name: &str| Content::new(media_type, file(name));
+    let image = Image {
+        manifest: content(media_type::OCI_MANIFEST, "skopeo.image.json"),
+        config: content(media_type::OCI_CONFIG, "skopeo.image.config"),
+        layers: vec![content(LAYER_GZIP, "skopeo.image.layer")],
+    };
     let digest = image.manifest.digest;
-    let key = bench.write("team.pub", signer.pem());
+    let signature = Signature {
+        manifest: content(media_type::OCI_MANIFEST, "skopeo.manifest.json"),
+        config: content(media_type::OCI_CONFIG, "skopeo.config"),
+        payload: content("application/vnd.dev.cosign.simplesigning.v1+json", "skopeo.payload"),
+        tag: format!("{}-{}.sig", digest.algorithm(), digest.hex()),
+    };
+    let key = String::from_utf8(file("skopeo.pub")).expect("PEM is text");
+    enters_and_does_not_when_changed(&Signed { image, signature, key });
+}
+
+fn enters_and_does_not_when_changed(signed: &Signed) {
+    let Signed { image, signature, key } = signed;
+    let (bench, digest) = (Sandbox::new(), image.manifest.digest);
+    let key = bench.write("team.pub", key);
     let requirement = json!({ "type": "sigstoreSigned", "keyPath": key });
     let policy = json!({
         "default": [{ "type": "reject" }],
@@ -87,15 +125,14 @@ fn podman_has_a_signed_image_through_hub_and_site_and_none_of_which_the_signatur
     });
     let policy = bench.write("policy.json", policy.to_string());
     let hub = Registry::open();
-    skopeo::push(&bench, hub.address(), &format!("{REPOSITORY}:v1"), &image);
+    skopeo::push(&bench, hub.address(), &format!("{REPOSITORY}:v1"), image);
 
     // Not signed, it stops at the site.
     let unsigned = site(&hub, &policy);
     let told = answer(&bench, &unsigned, "manifests/v1");
     assert!(told.ends_with("403") && told.contains(r#""reason":"unsigned""#), "{told}");
 
-    let signature = signer.sign(&digest, NAME);
-    wait(push(hub.address(), &signature));
+    wait(push(hub.address(), signature));
     let good = site(&hub, &policy);
     let machine = Sandbox::new();
     mirror(&machine, DEFAULT, good.address());
@@ -105,10 +142,10 @@ fn podman_has_a_signed_image_through_hub_and_site_and_none_of_which_the_signatur
     assert!(verified.success || verified.everything.contains("sigstore disabled"), "{}", verified.everything);
     careless(&machine);
     pull(&machine, "store", NAME).ok();
-    assert_holds(&machine, "store", NAME, &image);
+    assert_holds(&machine, "store", NAME, image);
 
     // One byte of the signature is changed at the upstream.
-    wait(push(hub.address(), &signature.tampered(&digest)));
+    wait(push(hub.address(), &signature.clone().tampered(&digest)));
     let changed = site(&hub, &policy);
     let trusting = Sandbox::new();
     mirror(&trusting, DEFAULT, changed.address());
@@ -132,5 +169,5 @@ fn podman_has_a_signed_image_through_hub_and_site_and_none_of_which_the_signatur
     mirror(&late, DEFAULT, good.address());
     careless(&late);
     pull(&late, "store", NAME).ok();
-    assert_holds(&late, "store", NAME, &image);
+    assert_holds(&late, "store", NAME, image);
 }

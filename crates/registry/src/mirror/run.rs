@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::origin::Origin;
 use super::plan::{Absent, Found, Here, Planner, Step};
 use super::report::{Now, Outcome, Report, TagReport};
+use super::select::belongs_to_digest;
 use super::send::Sent;
 use super::survey::Survey;
 use super::{Job, Rule, catalog, origin};
@@ -145,6 +146,22 @@ pub enum Request {
 }
 
 impl Registry {
+    /// Whether a rule that keeps what it mirrors here wants a tag that it has brought: as its last run says, and until
+    /// there was one since the start of the process, yes. What goes on to a destination is here on its way only.
+    pub(crate) async fn is_mirrored(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool> {
+        let rules = self.store().names().rules_of(repository.as_str(), tag).await?;
+        let kept =
+            |name: &str| self.options().mirrors.iter().any(|rule| rule.name == name && rule.to.is_none());
+        let runs = self.0.mirrors.runs();
+        Ok(rules.into_iter().filter(|rule| kept(rule)).any(|rule| {
+            runs.get(&(rule, repository.clone(), false)).is_none_or(|run| {
+                let report = run.report.borrow();
+                let over = report.done && report.failed.is_none();
+                !over || belongs_to_digest(tag) || report.tags.iter().any(|wanted| wanted.tag == *tag)
+            })
+        }))
+    }
+
     /// Runs the rule of this name that fills `repository`, or only plans the run. Joins one that is under way. Waits for
     /// its end, but no longer than `patience`; what is returned is how far it is. With the number of a run, nothing is
     /// begun. A run goes on when nobody waits for it.
@@ -543,7 +560,12 @@ impl Registry {
             tags: tag.into_iter().cloned().collect(),
             required: Vec::new(),
         };
-        let put = self.store().names().put_manifest(&job.repository, new).await;
+        let names = self.store().names();
+        let put = match &job.source {
+            // It may make room once no rule wants it any more.
+            Origin::Upstream(_) => names.put_fetched(&job.repository, new).await.map(drop),
+            Origin::Layout(_) => names.put_manifest(&job.repository, new).await.map(drop),
+        };
         put.map_err(|error| error.to_string())?;
         match &job.source {
             Origin::Upstream(source) => {

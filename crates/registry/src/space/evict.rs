@@ -35,7 +35,7 @@ pub struct Evicted {
     pub bytes: u64,
     /// Images that stay because their upstream does not have all of them any more, or they are not wanted of it.
     pub irreplaceable: u64,
-    /// Images that stay because they are pinned.
+    /// Images that stay because they are pinned, or a mirror rule wants them here.
     pub pinned: u64,
     /// Images that stay because their upstream could not be asked, or they were being fetched or used.
     pub busy: u64,
@@ -139,6 +139,12 @@ impl Run<'_> {
         if registry.options().space.pins.iter().any(|pin| pin.matches(&repository, &cached.tags)) {
             self.evicted.pinned += 1;
             return Ok(());
+        }
+        for tag in &cached.tags {
+            if registry.is_mirrored(&repository, tag).await? {
+                self.evicted.pinned += 1;
+                return Ok(());
+            }
         }
         if cached.missing.iter().any(|blob| fills.is_fetching(&repository, blob)) {
             self.evicted.busy += 1;

@@ -28,6 +28,14 @@ pub(crate) fn list(
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// The rules that have brought a tag to a place.
+pub(crate) fn rules(connection: &Connection, place: &str, tag: &Tag) -> Result<Vec<String>> {
+    let mut statement =
+        connection.prepare_cached("SELECT rule FROM mirrored WHERE place = ?1 AND tag = ?2 ORDER BY rule")?;
+    let rows = statement.query_map(params![place, tag.as_str()], |row| row.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Writes down that a rule has brought a tag.
 pub(crate) fn put(tx: &Tx<'_>, rule: &str, place: &str, tag: &Tag, digest: &Digest) -> Result<()> {
     tx.connection

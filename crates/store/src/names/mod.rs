@@ -463,6 +463,12 @@ impl Names {
         self.core.database.read(move |names| mirrored::list(names, &rule, &place, limit)).await
     }
 
+    /// The mirror rules that have brought a tag to `place`.
+    pub async fn rules_of(&self, place: &str, tag: &Tag) -> Result<Vec<String>> {
+        let (place, tag) = (place.to_owned(), tag.clone());
+        self.core.database.read(move |names| mirrored::rules(names, &place, &tag)).await
+    }
+
     /// Remembers that a mirror rule has brought a tag to `place`, which the caller names as it likes.
     pub async fn note_mirrored(&self, rule: &str, place: &str, tag: &Tag, digest: &Digest) -> Result<()> {
         let (rule, place, tag, digest) = (rule.to_owned(), place.to_owned(), tag.clone(), *digest);

@@ -1,5 +1,6 @@
 //! What is right is accepted: every kind of key, every format, every way to say whose signature counts.
 
+use deltaport_oci::Digest;
 use deltaport_trust::signatures::{
     Demand, Document, Ground, Image, ImageName, PublicKey, Reason, Scope, Signature, Signer, Time, Verdict,
     layers, signature_tag,
@@ -54,6 +55,36 @@ fn a_payload_signed_with_a_key_of_any_kind() {
             "{kind}"
         );
     }
+}
+
+/// What skopeo signed, with every way to say what it must be called; and with one byte changed, in the signature or in what
+/// was signed.
+#[test]
+fn a_payload_that_skopeo_signed() {
+    const NAME: &str = "hub.example/library/base:v1";
+    let image = Digest::sha256(&fixture("skopeo.image.json"));
+    let policy = |identity: &str| {
+        policy(signed(json!({"keyPath": "skopeo.pub", "signedIdentity": {"type": identity}})))
+    };
+    for identity in ["matchExact", "matchRepoDigestOrExact", "matchRepository"] {
+        let found = signature(judge(&policy(identity), NAME, image, &[document("skopeo")]));
+        assert_eq!(found.name.as_deref(), Some(NAME), "{identity}");
+    }
+    let exact = policy("matchExact");
+    assert!(!judge(&exact, "hub.example/library/base:v2", image, &[document("skopeo")]).is_accepted());
+    assert!(!judge(&exact, NAME, image_digest(), &[document("skopeo")]).is_accepted());
+    let (manifest, payload) = (fixture("skopeo.manifest.json"), fixture("skopeo.payload"));
+    let manifest = String::from_utf8(manifest).unwrap();
+    let at = manifest.find("cosign/signature\":\"").unwrap() + 40;
+    let other = if manifest.as_bytes()[at] == b'A' { "B" } else { "A" };
+    let mut changed = manifest.clone();
+    changed.replace_range(at..=at, other);
+    let layer = layers(changed.as_bytes()).unwrap().remove(0);
+    assert!(!judge(&exact, NAME, image, &[layer.with(payload.clone()).unwrap()]).is_accepted());
+    let mut payload = payload;
+    *payload.last_mut().unwrap() = b' ';
+    let layer = layers(manifest.as_bytes()).unwrap().remove(0);
+    assert!(layer.with(payload).is_err(), "the payload is not the layer of the manifest");
 }
 
 #[test]
