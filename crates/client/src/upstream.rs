@@ -1,11 +1,12 @@
 //! One configured registry and the questions that it can be asked.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use deltaport_oci::wire::{DOCKER_CONTENT_DIGEST, Route};
-use deltaport_oci::{Digest, Reference, RepositoryName, media_type};
+use deltaport_oci::{Descriptor, Digest, Reference, RepositoryName, media_type};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::Url;
@@ -51,6 +52,21 @@ pub struct Manifest {
     pub media_type: String,
     /// The bytes, as received.
     pub bytes: Bytes,
+}
+
+impl Manifest {
+    /// What an index would say of it that says no more than it must.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor {
+            media_type: self.media_type.clone(),
+            digest: self.digest,
+            size: self.bytes.len() as u64,
+            urls: Vec::new(),
+            artifact_type: None,
+            platform: None,
+            annotations: BTreeMap::new(),
+        }
+    }
 }
 
 impl Upstream {

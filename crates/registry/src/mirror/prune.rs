@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use deltaport_oci::{Digest, Reference, Tag};
+use deltaport_oci::{Digest, Reference, RepositoryName, Tag};
 
 use super::Job;
 use super::destination::{At, Target};
@@ -12,7 +12,7 @@ use super::origin::Origin;
 use super::report::Removal;
 use super::run::MAX_TAGS;
 use super::select::belongs_to_digest;
-use crate::Registry;
+use crate::{Registry, Result};
 
 /// How many tags a run may remove from one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,16 @@ struct Brought {
 }
 
 impl Registry {
+    /// Whether a rule that keeps what it mirrors here wants a tag that it has brought: as its last run says, and until
+    /// there was one since the start of the process, yes. What goes on to a destination is here on its way only.
+    pub(crate) async fn is_mirrored(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool> {
+        let rules = self.store().names().rules_of(repository.as_str(), tag).await?;
+        let kept =
+            |name: &String| self.options().mirrors.iter().any(|rule| rule.name == *name && rule.to.is_none());
+        let wanted = |rule| self.0.mirrors.wanted(rule, repository, tag).unwrap_or(true);
+        Ok(rules.into_iter().filter(kept).any(|rule| belongs_to_digest(tag) || wanted(rule)))
+    }
+
     /// Removes what the rule has brought and is not among `wanted`, or only says what that is. `wanted` are the tags that
     /// the rule selects and the upstream has, so that one which could not be asked for stays.
     pub(super) async fn prune_mirrored(

@@ -14,7 +14,6 @@ use tokio::sync::watch;
 use super::origin::Origin;
 use super::plan::{Absent, Found, Here, Planner, Step};
 use super::report::{Now, Outcome, Report, TagReport};
-use super::select::belongs_to_digest;
 use super::send::Sent;
 use super::survey::Survey;
 use super::{Job, Rule, catalog, origin};
@@ -128,6 +127,15 @@ impl Mirrors {
         self.caps.get(rule).cloned()
     }
 
+    /// What the last run of a rule for a repository says of a tag: whether it was wanted; `None` while there is none that
+    /// came to its end.
+    pub(super) fn wanted(&self, rule: String, repository: &RepositoryName, tag: &Tag) -> Option<bool> {
+        let run = self.runs().get(&(rule, repository.clone(), false)).map(Arc::clone)?;
+        let report = run.report.borrow();
+        let over = report.done && report.failed.is_none();
+        over.then(|| report.tags.iter().any(|wanted| wanted.tag == *tag))
+    }
+
     /// Nothing under this lock can stop half-way, so a poisoned one is as good as any.
     fn runs(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Run>>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
@@ -146,22 +154,6 @@ pub enum Request {
 }
 
 impl Registry {
-    /// Whether a rule that keeps what it mirrors here wants a tag that it has brought: as its last run says, and until
-    /// there was one since the start of the process, yes. What goes on to a destination is here on its way only.
-    pub(crate) async fn is_mirrored(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool> {
-        let rules = self.store().names().rules_of(repository.as_str(), tag).await?;
-        let kept =
-            |name: &str| self.options().mirrors.iter().any(|rule| rule.name == name && rule.to.is_none());
-        let runs = self.0.mirrors.runs();
-        Ok(rules.into_iter().filter(|rule| kept(rule)).any(|rule| {
-            runs.get(&(rule, repository.clone(), false)).is_none_or(|run| {
-                let report = run.report.borrow();
-                let over = report.done && report.failed.is_none();
-                !over || belongs_to_digest(tag) || report.tags.iter().any(|wanted| wanted.tag == *tag)
-            })
-        }))
-    }
-
     /// Runs the rule of this name that fills `repository`, or only plans the run. Joins one that is under way. Waits for
     /// its end, but no longer than `patience`; what is returned is how far it is. With the number of a run, nothing is
     /// begun. A run goes on when nobody waits for it.

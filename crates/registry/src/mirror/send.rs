@@ -35,6 +35,17 @@ pub(super) struct Sent {
     pub(super) note: Option<String>,
 }
 
+/// A blob on its way to a registry.
+#[derive(Clone, Copy)]
+struct Parcel<'a> {
+    job: &'a Job,
+    target: &'a Target,
+    remote: &'a Remote,
+    repository: &'a RepositoryName,
+    digest: &'a Digest,
+    blob: &'a Blob,
+}
+
 impl Registry {
     /// Takes a step that is about the destination. Fails with a sentence.
     pub(super) async fn send(
@@ -55,7 +66,8 @@ impl Registry {
                         *size
                     }
                     At::Registry { remote, repository } => {
-                        self.send_blob(job, target, remote, repository, digest, &blob).await?
+                        let blob = &blob;
+                        self.send_blob(Parcel { job, target, remote, repository, digest, blob }).await?
                     }
                 };
                 Ok(Sent { bytes, note: None })
@@ -96,19 +108,12 @@ impl Registry {
     }
 
     /// Gives a blob to a registry; how many bytes were sent.
-    async fn send_blob(
-        &self,
-        job: &Job,
-        target: &Target,
-        remote: &Remote,
-        repository: &RepositoryName,
-        digest: &Digest,
-        blob: &Blob,
-    ) -> Result<u64, String> {
+    async fn send_blob(&self, parcel: Parcel<'_>) -> Result<u64, String> {
+        let Parcel { target, digest, blob, .. } = parcel;
         let (mut attempt, mut sent) = (0, 0);
         loop {
             let before = sent;
-            let went = self.try_to_send(job, target, remote, repository, digest, blob, &mut sent).await;
+            let went = self.try_to_send(parcel, &mut sent).await;
             attempt = if sent > before { 0 } else { attempt + 1 };
             match went {
                 Ok(()) => break,
@@ -131,17 +136,8 @@ impl Registry {
     }
 
     /// Goes on with an upload, or begins one; adds to `sent` what the registry has taken.
-    #[allow(clippy::too_many_arguments)] // one blob on its way, told apart only here
-    async fn try_to_send(
-        &self,
-        job: &Job,
-        target: &Target,
-        remote: &Remote,
-        repository: &RepositoryName,
-        digest: &Digest,
-        blob: &Blob,
-        sent: &mut u64,
-    ) -> Result<(), client::Error> {
+    async fn try_to_send(&self, parcel: Parcel<'_>, sent: &mut u64) -> Result<(), client::Error> {
+        let Parcel { job, target, remote, repository, digest, blob } = parcel;
         let (client, size) = (&remote.client, blob.size());
         let mut upload = match self.upload_begun(client, target, repository, digest, size).await? {
             Some(upload) => upload,

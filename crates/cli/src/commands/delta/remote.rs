@@ -134,16 +134,7 @@ impl Remote {
         let found = self.patiently(|client| client.manifest(repository, reference))?;
         let view = View::parse(&found.media_type, &found.bytes, Limits::DEFAULT)
             .with_context(|| format!("{reference} cannot be used"))?;
-        let manifest = Descriptor {
-            media_type: found.media_type,
-            digest: found.digest,
-            size: found.bytes.len() as u64,
-            urls: Vec::new(),
-            artifact_type: None,
-            platform: None,
-            annotations: std::collections::BTreeMap::new(),
-        };
-        Ok((manifest, view))
+        Ok((found.descriptor(), view))
     }
 
     /// The platform that the configuration of an image names, if it does.

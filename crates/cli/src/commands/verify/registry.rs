@@ -34,15 +34,7 @@ impl Registry {
         let ImageName { host, repository, reference } = &self.image;
         let found = self.remote.patiently(|client| client.manifest(repository, reference));
         let found = found.with_context(|| format!("cannot read {host}/{repository}, {reference}"))?;
-        Ok(Descriptor {
-            media_type: found.media_type,
-            digest: found.digest,
-            size: found.bytes.len() as u64,
-            urls: Vec::new(),
-            artifact_type: None,
-            platform: None,
-            annotations: BTreeMap::new(),
-        })
+        Ok(found.descriptor())
     }
 
     /// A manifest, if there is one.
