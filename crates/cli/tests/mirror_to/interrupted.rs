@@ -83,7 +83,9 @@ async fn a_run_that_is_killed_at_any_step_is_ended_by_the_next() {
         site.kill();
         let _broken = asking.await;
         party.relay.mends();
-        assert!(!lan.tags(&team).await.contains(&"v1".to_owned()), "{path}: the tag comes last");
+        // The request for the tag itself may have arrived before its connection was cut.
+        let is_last = path.ends_with("/manifests/v1");
+        assert!(is_last || !lan.tags(&team).await.contains(&"v1".to_owned()), "{path}: the tag comes last");
         site.start_again().await;
         let blobs = hub.relay.requests().iter().filter(|line| line.contains(&layer.to_string())).count();
         let (status, run) = report(&site, "run", "all");
