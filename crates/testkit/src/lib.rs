@@ -7,6 +7,7 @@
 //! - [`sample`]: content that is the same in every run: random bytes, gzip layers, images, indexes, artifacts.
 //! - [`http`]: requests and responses over a socket, byte by byte where a test needs it; plain or TLS.
 //! - [`issuer`]: an identity provider, and tokens of its jobs.
+//! - [`postgres`]: a real PostgreSQL, with a database for each test.
 //! - [`process`]: the real binary, started on a free port, killed, started again.
 //! - [`upstream`]: a registry that follows a script, faults included.
 //! - [`signer`]: a key, and signatures of images as podman makes them.
@@ -15,6 +16,7 @@
 pub mod clients;
 pub mod http;
 pub mod issuer;
+pub mod postgres;
 pub mod process;
 pub mod sample;
 pub mod signer;
