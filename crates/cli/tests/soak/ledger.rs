@@ -1,17 +1,24 @@
 //! What was said to be so, against which every answer is held.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use deltaport_oci::Digest;
+use serde::{Deserialize, Serialize};
 
 /// A tag, by the path of its manifest; all that it may mean now. `None` is that there is no such tag.
 type Tags = BTreeMap<String, BTreeSet<Option<Digest>>>;
 
 /// What everybody who takes part knows.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ledger {
+    /// How many runs there were before this one.
+    pub(crate) runs: u64,
+    /// How long they took together, in seconds.
+    pub(crate) seconds: u64,
     /// Tags at the site that were pushed there.
     own: Mutex<Tags>,
     /// Tags at the upstream; what they mean now.
@@ -20,9 +27,11 @@ pub(crate) struct Ledger {
     ever: Mutex<BTreeMap<String, BTreeSet<Digest>>>,
     /// Paths of manifests at the site whose upstream is gone, and that were there in full afterwards.
     kept: Mutex<BTreeSet<String>>,
-    /// How often each thing was done.
+    /// How often each thing was done in this run.
+    #[serde(skip)]
     pub(crate) done: Done,
     /// Whether it is over.
+    #[serde(skip)]
     stopped: AtomicBool,
 }
 
@@ -37,6 +46,7 @@ pub(crate) struct Done {
     pub(crate) mirrored: AtomicU64,
     pub(crate) evicted: AtomicU64,
     pub(crate) collected: AtomicU64,
+    /// Those of earlier runs included: there is only room for so many.
     pub(crate) kept: AtomicU64,
     pub(crate) restarts: AtomicU64,
 }
@@ -75,6 +85,24 @@ pub(crate) enum Side {
 }
 
 impl Ledger {
+    /// Takes what was kept in `file`, if anything was. The file is gone until [`Ledger::keep_in`]: a run that does not
+    /// come to its end leaves nothing that the next could hold what is stored against.
+    pub(crate) fn taken_from(file: &Path) -> Option<Self> {
+        let text = fs::read_to_string(file).ok()?;
+        let mut ledger: Self = serde_json::from_str(&text).expect("it was written by an earlier run");
+        ledger.done.kept = AtomicU64::new(ledger.kept().len() as u64);
+        fs::remove_file(file).expect("it was just read");
+        Some(ledger)
+    }
+
+    /// Keeps it for the next run, after one of so many seconds.
+    pub(crate) fn keep_in(mut self, file: &Path, seconds: u64) {
+        self.runs += 1;
+        self.seconds += seconds;
+        let text = serde_json::to_vec_pretty(&self).expect("all of it has a form in JSON");
+        fs::write(file, text).expect("there is room for it");
+    }
+
     fn tags(&self, side: Side) -> MutexGuard<'_, Tags> {
         lock(match side {
             Side::Site => &self.own,

@@ -3,11 +3,14 @@
 //! is stored is as it must be at the end.
 //!
 //! `DELTAPORT_SOAK_SECONDS` says how long (default [`SECONDS`]), `DELTAPORT_SOAK_SEED` repeats what is done, though not
-//! the order in which it happens; a failure prints its seed.
+//! the order in which it happens; a failure prints its seed. `DELTAPORT_SOAK_HOME` names a directory that keeps what
+//! is stored, and what has to hold of it, so that the next run goes on where this one ends: another restart, of
+//! everything.
 
 #![allow(clippy::unwrap_used)] // the helpers of tests fail as tests do
 
 mod actors;
+mod home;
 mod ledger;
 mod node;
 mod pull;
@@ -25,6 +28,7 @@ use deltaport_testkit::sample::Random;
 use tokio::sync::RwLock;
 
 use actors::Actor;
+use home::Home;
 use ledger::{Ledger, Side};
 use node::{Node, is_clean};
 use pull::{Pulled, pull};
@@ -73,11 +77,14 @@ async fn nothing_is_lost_while_everything_happens_at_once() {
         SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64
     });
     println!("{seconds} s, DELTAPORT_SOAK_SEED={seed}");
-    let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let hub = Node::start(homes[0].path(), Options::default()).await;
+    let home = Home::from_environment();
+    let ledger = home.ledger();
+    println!("after {} s in {} runs", ledger.seconds, ledger.runs);
+    let hub = Node::start(&home.hub(), Options::default()).await;
     let link = Relay::to(hub.address());
-    let site = Node::start(homes[1].path(), site_options(&link)).await;
-    let world = Arc::new(World { hub, site: RwLock::new(Some(site)), link, ledger: Ledger::default() });
+    let site = Node::start(&home.site(), site_options(&link)).await;
+    holds(&site, &ledger).await;
+    let world = Arc::new(World { hub, site: RwLock::new(Some(site)), link, ledger });
 
     let mut random = Random::new(seed);
     let actors = Actor::all();
@@ -109,6 +116,7 @@ async fn nothing_is_lost_while_everything_happens_at_once() {
     evicts_nothing(&site).await;
     holds(&site, &ledger).await;
     is_clean(&site.stop().await);
+    home.keep(ledger, seconds);
 }
 
 /// When the link is whole, everything that the upstream has comes through the site.
