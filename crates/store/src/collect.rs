@@ -83,9 +83,9 @@ async fn review_bytes(core: &Arc<Core>, entries: Vec<Entry>, collected: &mut Col
         .database
         .change(move |tx| {
             let mut doomed = Vec::new();
-            for entry in entries {
-                if let Verdict::Remove(size) = review::decide_bytes(tx, &entry)? {
-                    doomed.push((entry, size));
+            for entry in &entries {
+                if let Verdict::Remove(size) = review::decide_bytes(tx, entry)? {
+                    doomed.push((*entry, size));
                 }
             }
             Ok(doomed)
@@ -165,9 +165,9 @@ pub(crate) async fn compact_journal(core: &Arc<Core>, slack: u64) -> Result<()> 
         .database
         .read(move |names| {
             // One statement after another would see different states.
-            names.execute_batch("BEGIN")?;
+            names.batch("BEGIN")?;
             let written = database::snapshot(&layout, names, mark.last);
-            names.execute_batch("ROLLBACK")?;
+            names.batch("ROLLBACK")?;
             let file = written?;
             file.sync_all()?;
             Ok(file)

@@ -100,7 +100,7 @@ impl From<rustix::io::Errno> for Error {
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode;
-        if let rusqlite::Error::FromSqlConversionFailure(..) = error {
+        if let rusqlite::Error::InvalidColumnType(..) = error {
             return Self::Corrupt(format!("names.db: {error}"));
         }
         match error.sqlite_error_code() {

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use deltaport_oci::Digest;
-use rusqlite::Connection;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,6 +18,7 @@ use crate::disk::{self, ProcessLock, Space};
 use crate::error::Result;
 use crate::layout::{Layout, is_upload_id};
 use crate::names::database::Database;
+use crate::names::sql::Connection;
 use crate::names::{jobs, milliseconds, review, sessions};
 use crate::partial;
 
@@ -65,11 +65,11 @@ fn recover(layout: &Layout, connection: &Connection) -> Result<()> {
     let marked: Vec<Digest> = markers.iter().filter_map(|(digest, _)| *digest).collect();
     if !marked.is_empty() {
         let now = milliseconds(SystemTime::now());
-        connection.execute_batch("BEGIN IMMEDIATE")?;
+        connection.batch("BEGIN IMMEDIATE")?;
         for digest in &marked {
             review::queue_bytes(connection, digest, now)?;
         }
-        connection.execute_batch("COMMIT")?;
+        connection.batch("COMMIT")?;
         for (_, path) in markers {
             disk::remove_if_there(&path)?;
         }

@@ -11,7 +11,6 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use deltaport_oci::manifest::{Limits, View};
 use deltaport_oci::{Digest, RepositoryName, Tag};
-use rusqlite::Connection;
 
 use crate::disk::{self, ProcessLock};
 use crate::error::{Error, Result};
@@ -19,6 +18,7 @@ use crate::journal::{self, Item};
 use crate::layout::Layout;
 use crate::names::cached::Origin;
 use crate::names::replay::{Pointed, Replay};
+use crate::names::sql::{Connection, values};
 use crate::names::{self, LayerDelta, NewManifest, Tx, database, milliseconds, schema};
 use crate::open::files;
 
@@ -79,23 +79,23 @@ pub fn rebuild(root: &Path) -> Result<Rebuilt> {
 
     let path = layout.new_database();
     disk::remove_if_there(&path)?;
-    let connection = Connection::open(&path)?;
+    let connection = rusqlite::Connection::open(&path)?;
     schema::configure(&connection)?;
     connection.pragma_update(None, "journal_mode", "OFF")?;
     connection.pragma_update(None, "synchronous", "OFF")?;
     schema::migrate(&connection)?;
-    connection.execute_batch("BEGIN")?;
+    let connection = Connection::Sqlite(connection);
+    connection.batch("BEGIN")?;
     Filling { layout: &layout, connection: &connection, rebuilt: &mut rebuilt }.fill(replay)?;
-    connection
-        .execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('outbox', ?1)", [last.cast_signed()])?;
-    connection.execute_batch("COMMIT")?;
+    connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('outbox', ?1)", values![last])?;
+    connection.batch("COMMIT")?;
     let broken = rebuilt.damaged_lines > 0 || rebuilt.lost > 0;
     if broken {
         // The journal has to say what the database says.
         database::set_aside(&layout, &layout.journal())?;
         database::rewrite_journal(&layout, &connection)?;
     }
-    connection.close().map_err(|(_, error)| error)?;
+    connection.close()?;
     File::open(&path)?.sync_all()?;
     rebuilt.set_aside = replace_database(&layout)?;
     Ok(rebuilt)
@@ -171,12 +171,11 @@ impl Filling<'_> {
              SELECT 0, digest, ?1 FROM blob
              WHERE NOT EXISTS (SELECT 1 FROM repository_blob WHERE repository_blob.digest = blob.digest)
                  AND NOT EXISTS (SELECT 1 FROM manifest WHERE manifest.digest = blob.digest)
-             ON CONFLICT DO UPDATE SET since = excluded.since",
-            [now],
+             ON CONFLICT (repository, digest) DO UPDATE SET since = excluded.since",
+            values![now],
         )?;
         self.rebuilt.repositories =
-            self.connection
-                .query_row("SELECT count(*) FROM repository", [], |row| names::size_column(row, 0))?;
+            self.connection.one("SELECT count(*) FROM repository", values![], |row| row.get(0))?;
         Ok(())
     }
 

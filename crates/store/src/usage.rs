@@ -6,12 +6,12 @@ use std::io;
 use std::path::Path;
 
 use deltaport_oci::RepositoryName;
-use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::names::{cached, column, schema, size_column};
+use crate::names::sql::{Connection, values};
+use crate::names::{cached, database, schema};
 
 /// How deep directories lie in the data directory.
 const MAX_DEPTH: usize = 8;
@@ -70,16 +70,12 @@ pub fn usage(root: &Path) -> Result<Usage> {
     if !database.is_file() {
         return Err(Error::Unusable(format!("there are no data in {}", root.display())));
     }
-    // Not to write, but because reading beside a writer needs a file that readers share.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(&database, flags)?;
-    schema::configure(&connection)?;
-    connection.pragma_update(None, "query_only", true)?;
+    let connection = database::read_only(&database)?;
     schema::check(&connection)?;
     // One statement after another would see different states.
-    connection.execute_batch("BEGIN")?;
+    connection.batch("BEGIN")?;
     let mut usage = read(&connection)?;
-    connection.execute_batch("ROLLBACK")?;
+    connection.batch("ROLLBACK")?;
     let sizes = |names: &[&str]| -> Result<u64> {
         let mut sum = 0;
         for name in names {
@@ -100,28 +96,24 @@ fn read(connection: &Connection) -> Result<Usage> {
     const HELD: &str = "WITH held AS (
              SELECT repository, digest FROM repository_blob UNION SELECT repository, digest FROM manifest),
          holders AS (SELECT digest, count(*) AS count FROM held GROUP BY digest)";
-    let mut statement = connection.prepare(&format!(
-        "{HELD} SELECT name, count(*), coalesce(sum(size) FILTER (WHERE count = 1), 0),
-             coalesce(sum(size) FILTER (WHERE count > 1), 0)
+    let each = format!(
+        "{HELD} SELECT name, count(*),
+             CAST(coalesce(sum(size) FILTER (WHERE count = 1), 0) AS bigint),
+             CAST(coalesce(sum(size) FILTER (WHERE count > 1), 0) AS bigint)
          FROM held JOIN holders USING (digest) JOIN blob USING (digest) JOIN repository ON id = repository
          GROUP BY id ORDER BY name"
-    ))?;
-    let rows = statement.query_map([], |row| {
-        Ok(Held {
-            repository: column(row, 0)?,
-            blobs: size_column(row, 1)?,
-            alone: size_column(row, 2)?,
-            shared: size_column(row, 3)?,
-        })
+    );
+    let repositories = connection.query(&each, values![], |row| {
+        Ok(Held { repository: row.get(0)?, blobs: row.get(1)?, alone: row.get(2)?, shared: row.get(3)? })
     })?;
-    let repositories = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    let mut statement = connection.prepare(&format!(
-        "{HELD} SELECT coalesce(sum(size), 0), coalesce(sum(size) FILTER (WHERE count = 1), 0),
-             coalesce(sum(size) FILTER (WHERE count > 1), 0)
+    let all = format!(
+        "{HELD} SELECT CAST(coalesce(sum(size), 0) AS bigint),
+             CAST(coalesce(sum(size) FILTER (WHERE count = 1), 0) AS bigint),
+             CAST(coalesce(sum(size) FILTER (WHERE count > 1), 0) AS bigint)
          FROM blob LEFT JOIN holders USING (digest)"
-    ))?;
-    let (blobs, alone, shared) = statement
-        .query_row([], |row| Ok((size_column(row, 0)?, size_column(row, 1)?, size_column(row, 2)?)))?;
+    );
+    let (blobs, alone, shared): (u64, u64, u64) =
+        connection.one(&all, values![], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     Ok(Usage {
         repositories,
         alone,

@@ -55,7 +55,7 @@ pub(crate) async fn settle<T, F>(
 ) -> Result<T>
 where
     T: Send + 'static,
-    F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
 {
     let guard = core.locks.one(&digest).await;
     let placing = Arc::clone(core);

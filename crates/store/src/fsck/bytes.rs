@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 
 use deltaport_oci::Digest;
-use rusqlite::OptionalExtension as _;
 
 use super::{Check, Code, Report, add};
 use crate::disk;
 use crate::error::Result;
 use crate::layout::Layout;
 use crate::names;
+use crate::names::sql::values;
 use crate::open::files;
 
 /// How many files are read at a time.
@@ -44,14 +44,14 @@ enum Seen {
 impl Check<'_> {
     /// Checks every file, and that names know it.
     pub(super) fn bytes(&mut self, progress: &(dyn Fn(Progress) + Sync)) -> Result<()> {
-        let expected =
-            self.connection.query_row("SELECT count(*), coalesce(sum(size), 0) FROM blob", [], |row| {
-                Ok(Progress {
-                    expected_blobs: names::size_column(row, 0)?,
-                    expected_bytes: names::size_column(row, 1)?,
-                    ..Progress::default()
-                })
-            })?;
+        let expected = self.connection.one(
+            "SELECT count(*), CAST(coalesce(sum(size), 0) AS bigint) FROM blob",
+            values![],
+            |row| {
+                let (expected_blobs, expected_bytes) = (row.get(0)?, row.get(1)?);
+                Ok(Progress { expected_blobs, expected_bytes, ..Progress::default() })
+            },
+        )?;
         // A crash may have left these without a row; the next start gives them to the collector.
         let marked: HashSet<Digest> =
             files(self.layout.staging())?.iter().filter_map(|path| Layout::marked(path)).collect();
@@ -63,12 +63,7 @@ impl Check<'_> {
             Seen::Good { digest, size } => {
                 self.report.blobs += 1;
                 self.report.bytes += size;
-                let row: Option<u64> = self
-                    .connection
-                    .prepare_cached("SELECT size FROM blob WHERE digest = ?1")?
-                    .query_row([digest.to_string()], |row| names::size_column(row, 0))
-                    .optional()?;
-                match row {
+                match names::blobs::size_of(self.connection, &digest)? {
                     Some(found) if found == size => {}
                     Some(found) => {
                         let repaired = self.mend(|mend| mend.resize(&digest, size))?;
@@ -103,9 +98,7 @@ impl Check<'_> {
 
     /// Whether the collector has a digest's bytes in its queue.
     fn is_queued(&self, digest: &Digest) -> Result<bool> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT 1 FROM review WHERE repository = 0 AND digest = ?1")?;
-        Ok(statement.exists([digest.to_string()])?)
+        self.connection.exists("SELECT 1 FROM review WHERE repository = 0 AND digest = ?1", values![digest])
     }
 
     /// Which repositories a loss concerns, in words.

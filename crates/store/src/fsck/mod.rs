@@ -12,13 +12,13 @@ mod repair;
 use std::fmt;
 use std::path::PathBuf;
 
-use rusqlite::Connection;
 use serde::Serialize;
 
 use crate::disk::ProcessLock;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::names::database;
+use crate::names::sql::{Connection, values};
 
 pub use bytes::Progress;
 
@@ -243,10 +243,8 @@ fn add(
 /// Opens the database and has SQLite check it, every page and index.
 fn open_database(layout: &Layout) -> Result<Connection> {
     let connection = database::connect(layout)?;
-    let complaints = connection
-        .prepare("PRAGMA integrity_check(10)")?
-        .query_map([], |row| row.get(0))?
-        .collect::<rusqlite::Result<Vec<String>>>()?;
+    let complaints: Vec<String> =
+        connection.query("PRAGMA integrity_check(10)", values![], |row| row.get(0))?;
     if complaints != ["ok"] {
         return Err(Error::Corrupt(format!("names.db: {}", complaints.join("; "))));
     }

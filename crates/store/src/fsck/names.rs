@@ -1,13 +1,15 @@
 //! Checking rows: that they agree with the files, with the bytes of manifests, and with each other.
 
+use std::ops::ControlFlow;
+
 use deltaport_oci::manifest::View;
 use deltaport_oci::{Digest, RepositoryName, Tag};
-use rusqlite::Row;
 
 use super::{Check, Code};
 use crate::disk;
 use crate::error::Result;
-use crate::names::{self, column, manifests, optional_column, size_column};
+use crate::names::sql::{Row, values};
+use crate::names::{self, manifests};
 use crate::open::files;
 use crate::rebuild::NO_LIMITS;
 
@@ -40,29 +42,24 @@ impl Check<'_> {
     }
 
     /// Runs a query of few columns to its end, so that what it found can be mended.
-    fn rows_of<T>(&self, sql: &str, read: impl Fn(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>> {
-        let mut statement = self.connection.prepare(sql)?;
-        let rows = statement.query_map([], |row| read(row))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    fn rows_of<T>(&self, sql: &str, read: impl Fn(&Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+        self.connection.query(sql, values![], read)
     }
 
     fn count(&self, sql: &str) -> Result<u64> {
-        Ok(self.connection.query_row(sql, [], |row| size_column(row, 0))?)
+        self.connection.one(sql, values![], |row| row.get(0))
     }
 
     /// Rows of blobs whose file is not there. Damaged files were seen before.
     fn blobs(&mut self) -> Result<()> {
         let mut missing = Vec::new();
-        let mut statement = self.connection.prepare("SELECT digest FROM blob")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let digest: Digest = column(row, 0)?;
+        self.connection.each("SELECT digest FROM blob", values![], |row| {
+            let digest: Digest = row.get(0)?;
             if disk::size_if_there(&self.layout.blob(&digest))?.is_none() {
                 missing.push(digest);
             }
-        }
-        drop(rows);
-        drop(statement);
+            Ok(ControlFlow::Continue(()))
+        })?;
         for digest in missing {
             let detail = self.held_by(&digest)?;
             let repaired = self.mend(|mend| mend.restore_or_forget(&digest))?;
@@ -76,7 +73,7 @@ impl Check<'_> {
         let dangling: Vec<(RepositoryName, Digest)> = self.rows_of(
             "SELECT name, digest FROM repository_blob JOIN repository ON id = repository
              WHERE NOT EXISTS (SELECT 1 FROM blob WHERE blob.digest = repository_blob.digest)",
-            |row| Ok((column(row, 0)?, column(row, 1)?)),
+            |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
         for (name, digest) in dangling {
             let repaired = self.mend(|mend| mend.unlink(&name, &digest))?;
@@ -86,20 +83,20 @@ impl Check<'_> {
     }
 
     fn manifests(&mut self) -> Result<()> {
-        for id in self.rows_of("SELECT id FROM manifest", |row| row.get::<_, i64>(0))? {
-            let stored = self.connection.query_row(
+        for id in self.rows_of("SELECT id FROM manifest", |row| row.get::<i64>(0))? {
+            let stored = self.connection.one(
                 "SELECT repository, name, digest, media_type, artifact_type, subject, bytes
                  FROM manifest JOIN repository ON repository.id = repository WHERE manifest.id = ?1",
-                [id],
+                values![id],
                 |row| {
                     Ok(Stored {
                         id,
                         repository: row.get(0)?,
-                        name: column(row, 1)?,
-                        digest: column(row, 2)?,
+                        name: row.get(1)?,
+                        digest: row.get(2)?,
                         media_type: row.get(3)?,
                         artifact_type: row.get(4)?,
-                        subject: optional_column(row, 5)?,
+                        subject: row.get(5)?,
                         bytes: row.get(6)?,
                     })
                 },
@@ -140,12 +137,11 @@ impl Check<'_> {
 
     /// Whether the rows of what a manifest refers to are those that its bytes ask for.
     fn references_match(&self, id: i64, view: &View) -> Result<bool> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT kind, digest FROM reference WHERE manifest = ?1 ORDER BY position")?;
-        let stored = statement
-            .query_map([id], |row| Ok((row.get::<_, String>(0)?, column(row, 1)?)))?
-            .collect::<rusqlite::Result<Vec<(String, Digest)>>>()?;
+        let stored: Vec<(String, Digest)> = self.connection.query(
+            "SELECT kind, digest FROM reference WHERE manifest = ?1 ORDER BY position",
+            values![id],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
         let wanted = manifests::references(view).map(|(kind, descriptor)| (kind, descriptor.digest));
         Ok(wanted.eq(stored.iter().map(|(kind, digest)| (kind.as_str(), *digest))))
     }
@@ -153,14 +149,15 @@ impl Check<'_> {
     fn presence(&mut self) -> Result<()> {
         let wrong: Vec<(i64, i64, String, Digest, bool)> = self.rows_of(
             "SELECT manifest, position, name, digest, present FROM reference JOIN repository ON id = repository
-             WHERE present <> CASE WHEN kind IN ('config', 'layer')
-                 THEN EXISTS (SELECT 1 FROM repository_blob
+             WHERE present <> CASE
+                 WHEN kind IN ('config', 'layer') AND EXISTS (SELECT 1 FROM repository_blob
                      WHERE repository_blob.repository = reference.repository
-                         AND repository_blob.digest = reference.digest)
-                 ELSE EXISTS (SELECT 1 FROM manifest
-                     WHERE manifest.repository = reference.repository AND manifest.digest = reference.digest)
-                 END",
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, column(row, 3)?, row.get(4)?)),
+                         AND repository_blob.digest = reference.digest) THEN 1
+                 WHEN kind IN ('manifest', 'subject') AND EXISTS (SELECT 1 FROM manifest
+                     WHERE manifest.repository = reference.repository
+                         AND manifest.digest = reference.digest) THEN 1
+                 ELSE 0 END",
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
         )?;
         for (manifest, position, name, digest, present) in wrong {
             let repaired = self.mend(|mend| mend.set_presence(manifest, position, !present))?;
@@ -192,7 +189,7 @@ impl Check<'_> {
             "SELECT repository.name, tag.name, digest FROM tag JOIN repository ON id = repository
              WHERE NOT EXISTS (SELECT 1 FROM manifest
                  WHERE manifest.repository = tag.repository AND manifest.digest = tag.digest)",
-            |row| Ok((column(row, 0)?, column(row, 1)?, row.get(2)?)),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )?;
         for (name, tag, digest) in dangling {
             let repaired = self.mend(|mend| mend.delete_tag(&name, &tag))?;
@@ -236,7 +233,7 @@ impl Check<'_> {
              WHERE EXISTS (SELECT 1 FROM (SELECT base AS digest UNION SELECT target UNION SELECT layer_delta.digest) AS needed
                  WHERE needed.digest IS NOT NULL AND NOT EXISTS (SELECT 1 FROM repository_blob AS held
                      WHERE held.repository = layer_delta.repository AND held.digest = needed.digest))",
-            |row| Ok((column(row, 0)?, column(row, 1)?, column(row, 2)?)),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )?;
         for (name, base, target) in dangling {
             let repaired = self.mend(|mend| mend.forget_delta(&name, &base, &target))?;
@@ -254,7 +251,7 @@ impl Check<'_> {
                  AND NOT EXISTS (SELECT 1 FROM manifest WHERE manifest.digest = blob.digest)
                  AND NOT EXISTS (SELECT 1 FROM review
                      WHERE review.repository = 0 AND review.digest = blob.digest)",
-            |row| column(row, 0),
+            |row| row.get(0),
         )?;
         for digest in blobs {
             let repaired = self.mend(|mend| mend.queue(0, &digest))?;
@@ -269,7 +266,7 @@ impl Check<'_> {
                      WHERE layer_delta.repository = id AND layer_delta.digest = link.digest)
                  AND NOT EXISTS (SELECT 1 FROM review
                      WHERE review.repository = id AND review.digest = link.digest)",
-            |row| Ok((row.get(0)?, row.get(1)?, column(row, 2)?)),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )?;
         for (id, name, digest) in links {
             let repaired = self.mend(|mend| mend.queue(id, &digest))?;
@@ -296,7 +293,7 @@ impl Check<'_> {
     /// Checks uploads in progress: rows against files.
     pub(super) fn uploads(&mut self) -> Result<()> {
         let uploads: Vec<(String, u64)> =
-            self.rows_of("SELECT id, position FROM upload", |row| Ok((row.get(0)?, size_column(row, 1)?)))?;
+            self.rows_of("SELECT id, position FROM upload", |row| Ok((row.get(0)?, row.get(1)?)))?;
         for (id, position) in uploads {
             let found = disk::size_if_there(&self.layout.upload(&id))?.unwrap_or(0);
             // The file is gone when a crash came between its move and the end of its row: then it can be finished.

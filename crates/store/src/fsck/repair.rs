@@ -2,19 +2,20 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use deltaport_oci::manifest::View;
 use deltaport_oci::{Digest, RepositoryName, Tag};
-use rusqlite::params;
 
 use super::Check;
 use crate::blobs::place;
 use crate::disk;
 use crate::error::Result;
 use crate::layout::Layout;
-use crate::names::{self, Tx, blobs, column, database, manifests, repositories, review, sessions, tags};
+use crate::names::sql::values;
+use crate::names::{self, Tx, blobs, database, manifests, repositories, review, sessions, tags};
 
 /// What mending works on.
 pub(super) struct Mend<'a> {
@@ -28,11 +29,11 @@ impl Check<'_> {
         if !self.repair {
             return Ok(false);
         }
-        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        self.connection.batch("BEGIN IMMEDIATE")?;
         let mut mend = Mend { layout: self.layout, tx: Tx::offline(self.connection) };
         let done = work(&mut mend);
         drop(mend);
-        self.connection.execute_batch(if done.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+        self.connection.batch(if done.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
         done.map(|()| true)
     }
 }
@@ -62,30 +63,30 @@ impl Mend<'_> {
         for repository in self.manifest_holders(digest)? {
             manifests::delete(&mut self.tx, &repository, digest)?;
         }
-        self.tx.connection.execute("DELETE FROM blob WHERE digest = ?1", [digest.to_string()])?;
+        self.tx.connection.execute("DELETE FROM blob WHERE digest = ?1", values![digest])?;
         Ok(())
     }
 
     /// The bytes of a manifest from a row whose bytes are good.
     fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
-        let mut statement =
-            self.tx.connection.prepare_cached("SELECT bytes FROM manifest WHERE digest = ?1")?;
-        let mut rows = statement.query([digest.to_string()])?;
-        while let Some(row) = rows.next()? {
+        let mut good = None;
+        self.tx.connection.each("SELECT bytes FROM manifest WHERE digest = ?1", values![digest], |row| {
             let bytes: Vec<u8> = row.get(0)?;
-            if Digest::of(digest.algorithm(), &bytes) == *digest {
-                return Ok(Some(bytes));
+            if Digest::of(digest.algorithm(), &bytes) != *digest {
+                return Ok(ControlFlow::Continue(()));
             }
-        }
-        Ok(None)
+            good = Some(bytes);
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(good)
     }
 
     fn manifest_holders(&self, digest: &Digest) -> Result<Vec<RepositoryName>> {
-        let mut statement = self.tx.connection.prepare_cached(
+        self.tx.connection.query(
             "SELECT name FROM manifest JOIN repository ON repository.id = repository WHERE digest = ?1",
-        )?;
-        let rows = statement.query_map([digest.to_string()], |row| column(row, 0))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+            values![digest],
+            |row| row.get(0),
+        )
     }
 
     /// Gives a manifest's row its bytes back from the file, or from the row of another repository; deletes the manifest
@@ -101,7 +102,7 @@ impl Mend<'_> {
             Some(bytes) => {
                 self.tx.connection.execute(
                     "UPDATE manifest SET bytes = ?1, size = ?2 WHERE digest = ?3",
-                    params![bytes, bytes.len() as i64, digest.to_string()],
+                    values![bytes[..], bytes.len(), digest],
                 )?;
             }
             None => {
@@ -113,10 +114,7 @@ impl Mend<'_> {
 
     /// Gives a blob's row the size of its file.
     pub(super) fn resize(&mut self, digest: &Digest, size: u64) -> Result<()> {
-        self.tx.connection.execute(
-            "UPDATE blob SET size = ?2 WHERE digest = ?1",
-            params![digest.to_string(), size.cast_signed()],
-        )?;
+        self.tx.connection.execute("UPDATE blob SET size = ?2 WHERE digest = ?1", values![digest, size])?;
         Ok(())
     }
 
@@ -153,20 +151,20 @@ impl Mend<'_> {
     pub(super) fn forget_past(&mut self, repository: i64, tag: &str) -> Result<()> {
         self.tx
             .connection
-            .execute("DELETE FROM tag_past WHERE repository = ?1 AND tag = ?2", params![repository, tag])?;
+            .execute("DELETE FROM tag_past WHERE repository = ?1 AND tag = ?2", values![repository, tag])?;
         Ok(())
     }
 
     pub(super) fn forget_absence(&mut self, repository: i64, digest: &str) -> Result<()> {
         self.tx.connection.execute(
             "DELETE FROM absence WHERE repository = ?1 AND digest = ?2",
-            params![repository, digest],
+            values![repository, digest],
         )?;
         Ok(())
     }
 
     pub(super) fn drop_job(&mut self, id: i64) -> Result<()> {
-        self.tx.connection.execute("DELETE FROM delta_job WHERE id = ?1", [id])?;
+        self.tx.connection.execute("DELETE FROM delta_job WHERE id = ?1", values![id])?;
         Ok(())
     }
 
@@ -174,7 +172,7 @@ impl Mend<'_> {
     pub(super) fn rewrite_references(&mut self, repository: i64, id: i64, view: &View) -> Result<()> {
         self.tx.connection.execute(
             "UPDATE manifest SET artifact_type = ?2, subject = ?3 WHERE id = ?1",
-            params![id, view.referrer_type(), view.subject.as_ref().map(|s| s.digest.to_string())],
+            values![id, view.referrer_type(), view.subject.as_ref().map(|s| s.digest)],
         )?;
         manifests::put_references(&self.tx, repository, id, view)
     }
@@ -182,7 +180,7 @@ impl Mend<'_> {
     pub(super) fn set_presence(&mut self, manifest: i64, position: i64, present: bool) -> Result<()> {
         self.tx.connection.execute(
             "UPDATE reference SET present = ?3 WHERE manifest = ?1 AND position = ?2",
-            params![manifest, position, present],
+            values![manifest, position, present],
         )?;
         Ok(())
     }

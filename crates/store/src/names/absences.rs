@@ -4,9 +4,9 @@
 //! are no names, so the journal does not have them: after a rebuild such a manifest is missing for no known reason.
 
 use deltaport_oci::{Digest, RepositoryName};
-use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Tx, column, manifests, repositories};
+use super::sql::{Connection, values};
+use super::{Tx, manifests, repositories};
 use crate::error::Result;
 
 /// Why a repository lacks a manifest that one of its indexes refers to.
@@ -33,12 +33,12 @@ pub(crate) fn find(
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<Option<Absence>> {
-    let mut statement = connection.prepare_cached(
+    connection.optional(
         "SELECT reason = 'evicted' FROM absence
          WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND digest = ?2",
-    )?;
-    let read = |row: &rusqlite::Row<'_>| Ok(if row.get(0)? { Absence::Evicted } else { Absence::Upstream });
-    Ok(statement.query_row(params![repository.as_str(), digest.to_string()], read).optional()?)
+        values![repository, digest],
+        |row| Ok(if row.get(0)? { Absence::Evicted } else { Absence::Upstream }),
+    )
 }
 
 /// Writes down why a manifest is absent, if it is and an index refers to it; whether that is so.
@@ -48,17 +48,15 @@ pub(crate) fn put(
     digest: &Digest,
     absence: Absence,
 ) -> Result<bool> {
-    let written = tx
-        .connection
-        .prepare_cached(
-            "INSERT INTO absence (repository, digest, reason)
-             SELECT repository, digest, ?3 FROM reference
-             WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND digest = ?2 AND kind = 'manifest'
-                 AND present = 0
-             LIMIT 1
-             ON CONFLICT DO UPDATE SET reason = excluded.reason",
-        )?
-        .execute(params![repository.as_str(), digest.to_string(), absence.as_str()])?;
+    let written = tx.connection.execute(
+        "INSERT INTO absence (repository, digest, reason)
+         SELECT repository, digest, ?3 FROM reference
+         WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND digest = ?2 AND kind = 'manifest'
+             AND present = 0
+         LIMIT 1
+         ON CONFLICT (repository, digest) DO UPDATE SET reason = excluded.reason",
+        values![repository, digest, absence.as_str()],
+    )?;
     Ok(written > 0)
 }
 
@@ -69,16 +67,14 @@ pub(crate) fn indexes_with(
     child: &Digest,
     limit: usize,
 ) -> Result<Vec<Digest>> {
-    let mut statement = connection.prepare_cached(
+    connection.query(
         "SELECT manifest.digest FROM reference JOIN manifest ON manifest.id = reference.manifest
          WHERE reference.repository = (SELECT id FROM repository WHERE name = ?1) AND reference.digest = ?2
              AND kind = 'manifest'
          GROUP BY manifest.id ORDER BY pushed DESC, manifest.id DESC LIMIT ?3",
-    )?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows =
-        statement.query_map(params![repository.as_str(), child.to_string(), limit], |row| column(row, 0))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+        values![repository, child, limit],
+        |row| row.get(0),
+    )
 }
 
 /// Removes those of `children` that are here and to which no tag leads but by the index `root`; returns them.
@@ -105,14 +101,15 @@ pub(crate) fn evict(
 
 /// Whether a tag is on `child`, or on an index above it that is not `root`.
 fn is_held(connection: &Connection, repository: i64, root: &Digest, child: &Digest) -> Result<bool> {
-    let mut statement = connection.prepare_cached(
+    connection.one(
         "WITH RECURSIVE above (digest) AS (
-             VALUES (?3)
+             VALUES (?3 COLLATE BINARY)
              UNION
              SELECT manifest.digest FROM above
              JOIN reference ON reference.repository = ?1 AND reference.digest = above.digest AND kind = 'manifest'
              JOIN manifest ON manifest.id = reference.manifest AND manifest.digest <> ?2)
          SELECT EXISTS (SELECT 1 FROM above JOIN tag ON tag.repository = ?1 AND tag.digest = above.digest)",
-    )?;
-    Ok(statement.query_row(params![repository, root.to_string(), child.to_string()], |row| row.get(0))?)
+        values![repository, root, child],
+        |row| row.get(0),
+    )
 }

@@ -1,11 +1,12 @@
 //! Layers that a delta to another layer may start from.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 use deltaport_oci::{Digest, RepositoryName};
-use rusqlite::{Connection, Row, params};
 
-use super::{column, repositories, size_column};
+use super::repositories;
+use super::sql::{Connection, Row, Value, values};
 use crate::error::Result;
 
 /// How many rows are looked at for each layer that is wanted: versions of an image share most of their layers.
@@ -30,9 +31,10 @@ pub(crate) fn of_repository(
     limit: usize,
 ) -> Result<Vec<Layer>> {
     let Some(id) = repositories::find(connection, repository)? else { return Ok(Vec::new()) };
-    let looks = i64::try_from(limit.saturating_mul(LOOKS_PER_LAYER)).unwrap_or(i64::MAX);
+    let looks = limit.saturating_mul(LOOKS_PER_LAYER);
     let mut found = Distinct::new(target, limit);
-    let mut replaced = connection.prepare_cached(
+    found.take(
+        connection,
         "WITH image AS (
              SELECT manifest.digest FROM reference JOIN manifest ON manifest.id = reference.manifest
              WHERE reference.repository = ?1 AND reference.digest = ?2 AND kind = 'layer'),
@@ -54,15 +56,18 @@ pub(crate) fn of_repository(
          SELECT reference.digest, reference.size FROM old
          JOIN reference ON reference.manifest = old.id AND kind = 'layer' AND present = 1
          ORDER BY until DESC, reference.position LIMIT ?3",
+        values![id, target, looks],
     )?;
-    found.take(replaced.query(params![id, target.to_string(), looks])?)?;
-    let mut recent = connection.prepare_cached(
+    // A cross join, so that the embedded engine goes through the manifests in the order that is wanted.
+    found.take(
+        connection,
         "SELECT reference.digest, reference.size
-         FROM manifest CROSS JOIN reference ON reference.manifest = manifest.id
-         WHERE manifest.repository = ?1 AND kind = 'layer' AND present = 1
+         FROM manifest CROSS JOIN reference
+         WHERE reference.manifest = manifest.id
+             AND manifest.repository = ?1 AND kind = 'layer' AND present = 1
          ORDER BY pushed DESC, manifest.id DESC LIMIT ?2",
+        values![id, looks],
     )?;
-    found.take(recent.query(params![id, looks])?)?;
     Ok(found.layers)
 }
 
@@ -75,7 +80,7 @@ pub(crate) fn of_kin(
     limit: usize,
 ) -> Result<Vec<(RepositoryName, Layer)>> {
     let Some(id) = repositories::find(connection, repository)? else { return Ok(Vec::new()) };
-    let mut statement = connection.prepare_cached(
+    connection.query(
         "WITH image AS (
              SELECT manifest FROM reference WHERE repository = ?1 AND digest = ?2 AND kind = 'layer'),
          shared AS (
@@ -89,11 +94,9 @@ pub(crate) fn of_kin(
          JOIN repository ON repository.id = reference.repository
          WHERE reference.digest NOT IN (SELECT digest FROM shared) AND reference.digest <> ?2
          ORDER BY kin.manifest DESC LIMIT ?3",
-    )?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let read = |row: &Row<'_>| Ok((column(row, 2)?, layer(row)?));
-    let rows = statement.query_map(params![id, target.to_string(), limit], read)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+        values![id, target, limit],
+        |row| Ok((row.get(2)?, layer(row)?)),
+    )
 }
 
 /// The images of a repository that have a blob, the most recently stored first.
@@ -103,20 +106,18 @@ pub(crate) fn images_with(
     blob: &Digest,
     limit: usize,
 ) -> Result<Vec<Digest>> {
-    let mut statement = connection.prepare_cached(
+    connection.query(
         "SELECT manifest.digest FROM reference JOIN manifest ON manifest.id = reference.manifest
          WHERE reference.repository = (SELECT id FROM repository WHERE name = ?1) AND reference.digest = ?2
              AND kind IN ('config', 'layer')
          ORDER BY pushed DESC, manifest.id DESC LIMIT ?3",
-    )?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows =
-        statement.query_map(params![repository.as_str(), blob.to_string(), limit], |row| column(row, 0))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+        values![repository, blob, limit],
+        |row| row.get(0),
+    )
 }
 
-fn layer(row: &Row<'_>) -> rusqlite::Result<Layer> {
-    Ok(Layer { digest: column(row, 0)?, size: size_column(row, 1)? })
+fn layer(row: &Row<'_>) -> Result<Layer> {
+    Ok(Layer { digest: row.get(0)?, size: row.get(1)? })
 }
 
 /// Layers, each once, up to a limit.
@@ -131,14 +132,20 @@ impl Distinct {
         Self { seen: HashSet::from([*target]), layers: Vec::new(), limit }
     }
 
-    fn take(&mut self, mut rows: rusqlite::Rows<'_>) -> Result<()> {
-        while self.layers.len() < self.limit {
-            let Some(row) = rows.next()? else { break };
+    fn take(&mut self, connection: &Connection, sql: &str, values: &[Value<'_>]) -> Result<()> {
+        if self.layers.len() >= self.limit {
+            return Ok(());
+        }
+        connection.each(sql, values, |row| {
             let layer = layer(row)?;
             if self.seen.insert(layer.digest) {
                 self.layers.push(layer);
             }
-        }
-        Ok(())
+            Ok(if self.layers.len() < self.limit {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            })
+        })
     }
 }

@@ -1,9 +1,9 @@
 //! Rows of blobs and of the repositories that hold them.
 
 use deltaport_oci::{Digest, RepositoryName};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Stale, Tx, column, repositories, size_column};
+use super::sql::{Connection, values};
+use super::{Stale, Tx, repositories};
 use crate::error::Result;
 use crate::journal::Change;
 
@@ -13,13 +13,12 @@ pub(crate) fn size(
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<Option<u64>> {
-    let mut statement = connection.prepare_cached(
+    connection.optional(
         "SELECT size FROM repository_blob JOIN blob USING (digest)
          WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND digest = ?2",
-    )?;
-    Ok(statement
-        .query_row(params![repository.as_str(), digest.to_string()], |row| size_column(row, 0))
-        .optional()?)
+        values![repository, digest],
+        |row| row.get(0),
+    )
 }
 
 /// What a manifest says about a blob.
@@ -37,34 +36,32 @@ pub(crate) fn referenced(
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<Option<Referenced>> {
-    let mut statement = connection.prepare_cached(
+    connection.optional(
         "SELECT size, kind = 'layer' FROM reference
          WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND digest = ?2
              AND kind IN ('config', 'layer')
          ORDER BY kind DESC LIMIT 1",
-    )?;
-    let read = |row: &Row<'_>| Ok(Referenced { size: size_column(row, 0)?, layer: row.get(1)? });
-    Ok(statement.query_row(params![repository.as_str(), digest.to_string()], read).optional()?)
+        values![repository, digest],
+        |row| Ok(Referenced { size: row.get(0)?, layer: row.get(1)? }),
+    )
 }
 
 /// Repositories that hold a blob, in the order in which they came into being.
 pub(crate) fn holders(connection: &Connection, digest: &Digest, limit: usize) -> Result<Vec<RepositoryName>> {
-    let mut statement = connection.prepare_cached(
+    connection.query(
         "SELECT name FROM repository_blob JOIN repository ON id = repository
          WHERE digest = ?1 ORDER BY repository LIMIT ?2",
-    )?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = statement.query_map(params![digest.to_string(), limit], |row| column(row, 0))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+        values![digest, limit],
+        |row| row.get(0),
+    )
 }
 
 /// Writes down that the bytes of `digest` are here, which they must be, durably.
 pub(crate) fn ensure(tx: &Tx<'_>, digest: &Digest, size: u64) -> Result<()> {
-    tx.connection
-        .prepare_cached(
-            "INSERT INTO blob (digest, size, created) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![digest.to_string(), size.cast_signed(), tx.now])?;
+    tx.connection.execute(
+        "INSERT INTO blob (digest, size, created) VALUES (?1, ?2, ?3) ON CONFLICT (digest) DO NOTHING",
+        values![digest, size, tx.now],
+    )?;
     Ok(())
 }
 
@@ -73,12 +70,11 @@ pub(crate) fn ensure(tx: &Tx<'_>, digest: &Digest, size: u64) -> Result<()> {
 pub(crate) fn link(tx: &mut Tx<'_>, repository: &RepositoryName, digest: &Digest) -> Result<()> {
     let repository_id = repositories::ensure(tx, repository)?;
     let known = is_linked(tx.connection, repository_id, digest)?;
-    tx.connection
-        .prepare_cached(
-            "INSERT INTO repository_blob (repository, digest, linked) VALUES (?1, ?2, ?3)
-             ON CONFLICT DO UPDATE SET linked = excluded.linked",
-        )?
-        .execute(params![repository_id, digest.to_string(), tx.now])?;
+    tx.connection.execute(
+        "INSERT INTO repository_blob (repository, digest, linked) VALUES (?1, ?2, ?3)
+         ON CONFLICT (repository, digest) DO UPDATE SET linked = excluded.linked",
+        values![repository_id, digest, tx.now],
+    )?;
     if !known {
         tx.log(&Change::Link { repository: repository.clone(), digest: *digest })?;
     }
@@ -87,35 +83,34 @@ pub(crate) fn link(tx: &mut Tx<'_>, repository: &RepositoryName, digest: &Digest
 
 /// Whether a repository holds a blob.
 pub(crate) fn is_linked(connection: &Connection, repository: i64, digest: &Digest) -> Result<bool> {
-    let mut statement =
-        connection.prepare_cached("SELECT 1 FROM repository_blob WHERE repository = ?1 AND digest = ?2")?;
-    Ok(statement.exists(params![repository, digest.to_string()])?)
+    connection.exists(
+        "SELECT 1 FROM repository_blob WHERE repository = ?1 AND digest = ?2",
+        values![repository, digest],
+    )
 }
 
 /// How many bytes a blob has that some repository holds, or that the collector has not looked at yet.
 pub(crate) fn size_of(connection: &Connection, digest: &Digest) -> Result<Option<u64>> {
-    let mut statement = connection.prepare_cached("SELECT size FROM blob WHERE digest = ?1")?;
-    Ok(statement.query_row([digest.to_string()], |row| size_column(row, 0)).optional()?)
+    connection.optional("SELECT size FROM blob WHERE digest = ?1", values![digest], |row| row.get(0))
 }
 
 /// Whether the bytes of `digest` are here.
 pub(crate) fn is_here(connection: &Connection, digest: &Digest) -> Result<bool> {
-    Ok(connection.prepare_cached("SELECT 1 FROM blob WHERE digest = ?1")?.exists([digest.to_string()])?)
+    connection.exists("SELECT 1 FROM blob WHERE digest = ?1", values![digest])
 }
 
 /// Whether any repository holds a blob.
 pub(crate) fn is_held(connection: &Connection, digest: &Digest) -> Result<bool> {
-    let mut statement = connection.prepare_cached("SELECT 1 FROM repository_blob WHERE digest = ?1")?;
-    Ok(statement.exists([digest.to_string()])?)
+    connection.exists("SELECT 1 FROM repository_blob WHERE digest = ?1", values![digest])
 }
 
 /// Removes a link and what was known about deltas from, to and in the blob; `false` when there was none.
 pub(crate) fn unlink(tx: &mut Tx<'_>, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
     let Some(repository_id) = repositories::find(tx.connection, repository)? else { return Ok(false) };
-    let deleted = tx
-        .connection
-        .prepare_cached("DELETE FROM repository_blob WHERE repository = ?1 AND digest = ?2")?
-        .execute(params![repository_id, digest.to_string()])?;
+    let deleted = tx.connection.execute(
+        "DELETE FROM repository_blob WHERE repository = ?1 AND digest = ?2",
+        values![repository_id, digest],
+    )?;
     if deleted == 0 {
         return Ok(false);
     }

@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 
 use deltaport_oci::{Digest, RepositoryName, Tag};
-use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Tx, column, manifests, repositories, size_column};
+use super::sql::{Connection, values};
+use super::{Tx, manifests, repositories};
 use crate::error::Result;
 use crate::journal::Change;
 
@@ -59,46 +59,43 @@ pub struct Evicted {
 
 /// Whether a manifest came from an upstream.
 pub(crate) fn is_fetched(connection: &Connection, repository: i64, digest: &Digest) -> Result<bool> {
-    let mut statement =
-        connection.prepare_cached("SELECT 1 FROM cached WHERE repository = ?1 AND digest = ?2")?;
-    Ok(statement.exists(params![repository, digest.to_string()])?)
+    connection
+        .exists("SELECT 1 FROM cached WHERE repository = ?1 AND digest = ?2", values![repository, digest])
 }
 
 /// Writes down that a manifest came from an upstream and was used at `tx.now`.
 pub(crate) fn put(tx: &mut Tx<'_>, repository: &RepositoryName, id: i64, digest: &Digest) -> Result<()> {
-    tx.connection
-        .prepare_cached(
-            "INSERT INTO cached (repository, digest, used) VALUES (?1, ?2, ?3)
-             ON CONFLICT DO UPDATE SET used = max(used, excluded.used)",
-        )?
-        .execute(params![id, digest.to_string(), tx.now])?;
+    tx.connection.execute(
+        "INSERT INTO cached (repository, digest, used) VALUES (?1, ?2, ?3)
+         ON CONFLICT (repository, digest) DO UPDATE SET used = excluded.used
+         WHERE cached.used < excluded.used",
+        values![id, digest, tx.now],
+    )?;
     tx.log(&Change::Fetched { repository: repository.clone(), digest: *digest })
 }
 
 /// Writes down that a manifest was pushed, whatever it was before.
 pub(crate) fn forget(tx: &Tx<'_>, repository: i64, digest: &Digest) -> Result<()> {
     tx.connection
-        .prepare_cached("DELETE FROM cached WHERE repository = ?1 AND digest = ?2")?
-        .execute(params![repository, digest.to_string()])?;
+        .execute("DELETE FROM cached WHERE repository = ?1 AND digest = ?2", values![repository, digest])?;
     Ok(())
 }
 
 /// Writes down when a manifest was used, and with it the indexes that refer to it.
 pub(crate) fn note_use(tx: &Tx<'_>, repository: &RepositoryName, digest: &Digest, at: i64) -> Result<()> {
-    tx.connection
-        .prepare_cached(
-            "WITH RECURSIVE above (digest) AS (
-                 VALUES (?2)
-                 UNION
-                 SELECT manifest.digest FROM above
-                 JOIN reference ON reference.repository = (SELECT id FROM repository WHERE name = ?1)
-                     AND reference.digest = above.digest AND kind = 'manifest'
-                 JOIN manifest ON manifest.id = reference.manifest)
-             UPDATE cached SET used = ?3
-             WHERE repository = (SELECT id FROM repository WHERE name = ?1)
-                 AND digest IN (SELECT digest FROM above) AND used < ?3",
-        )?
-        .execute(params![repository.as_str(), digest.to_string(), at])?;
+    tx.connection.execute(
+        "WITH RECURSIVE above (digest) AS (
+             VALUES (?2 COLLATE BINARY)
+             UNION
+             SELECT manifest.digest FROM above
+             JOIN reference ON reference.repository = (SELECT id FROM repository WHERE name = ?1)
+                 AND reference.digest = above.digest AND kind = 'manifest'
+             JOIN manifest ON manifest.id = reference.manifest)
+         UPDATE cached SET used = ?3
+         WHERE repository = (SELECT id FROM repository WHERE name = ?1)
+             AND digest IN (SELECT digest FROM above) AND used < ?3",
+        values![repository, digest, at],
+    )?;
     Ok(())
 }
 
@@ -111,7 +108,7 @@ pub(crate) fn oldest(
 ) -> Result<Vec<Cached>> {
     let (used, row, digest) =
         last.map_or((i64::MIN, 0, String::new()), |last| (last.used, last.row, last.digest.to_string()));
-    let mut statement = connection.prepare_cached(
+    let mut found = connection.query(
         "SELECT name, cached.digest, used, cached.repository FROM cached JOIN repository ON id = cached.repository
          WHERE used < ?1 AND (used, cached.repository, cached.digest) > (?2, ?3, ?4)
              AND NOT EXISTS (SELECT 1 FROM reference WHERE reference.repository = cached.repository
@@ -120,20 +117,19 @@ pub(crate) fn oldest(
                  WHERE manifest.repository = cached.repository AND manifest.digest = cached.digest
                      AND kind = 'subject' AND present = 1)
          ORDER BY used, cached.repository, cached.digest LIMIT ?5",
+        values![before, used, row, digest, limit],
+        |row| {
+            Ok(Cached {
+                repository: row.get(0)?,
+                digest: row.get(1)?,
+                tags: Vec::new(),
+                manifests: None,
+                missing: Vec::new(),
+                used: row.get(2)?,
+                row: row.get(3)?,
+            })
+        },
     )?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = statement.query_map(params![before, used, row, digest, limit], |row| {
-        Ok(Cached {
-            repository: column(row, 0)?,
-            digest: column(row, 1)?,
-            tags: Vec::new(),
-            manifests: None,
-            missing: Vec::new(),
-            used: row.get(2)?,
-            row: row.get(3)?,
-        })
-    })?;
-    let mut found = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     for cached in &mut found {
         complete(connection, cached)?;
     }
@@ -147,14 +143,16 @@ fn complete(connection: &Connection, cached: &mut Cached) -> Result<()> {
     if members.len() > MAX_MEMBERS {
         return Ok(());
     }
-    let mut statement = connection.prepare_cached(
-        "SELECT reference.digest FROM manifest JOIN reference ON reference.manifest = manifest.id
-         WHERE manifest.repository = ?1 AND manifest.digest = ?2 AND kind IN ('config', 'layer') AND present = 0",
-    )?;
     for member in &members {
-        let rows = statement.query_map(params![cached.row, member.to_string()], |row| column(row, 0))?;
         let room = MAX_MISSING - cached.missing.len();
-        cached.missing.extend(rows.take(room).collect::<rusqlite::Result<Vec<Digest>>>()?);
+        cached.missing.extend(connection.query(
+            "SELECT reference.digest FROM manifest JOIN reference ON reference.manifest = manifest.id
+             WHERE manifest.repository = ?1 AND manifest.digest = ?2 AND kind IN ('config', 'layer')
+                 AND present = 0
+             LIMIT ?3",
+            values![cached.row, member, room],
+            |row| row.get::<Digest>(0),
+        )?);
     }
     cached.manifests = Some(members);
     Ok(())
@@ -162,9 +160,9 @@ fn complete(connection: &Connection, cached: &mut Cached) -> Result<()> {
 
 /// An image, the manifests below it and those about them; one more than are allowed at most.
 fn members(connection: &Connection, repository: i64, root: &Digest) -> Result<Vec<Digest>> {
-    let mut statement = connection.prepare_cached(
+    connection.query(
         "WITH RECURSIVE below (digest) AS (
-             VALUES (?2)
+             VALUES (?2 COLLATE BINARY)
              UNION
              SELECT reference.digest FROM below
              JOIN manifest ON manifest.repository = ?1 AND manifest.digest = below.digest
@@ -175,19 +173,17 @@ fn members(connection: &Connection, repository: i64, root: &Digest) -> Result<Ve
              JOIN manifest ON manifest.id = reference.manifest)
          SELECT below.digest FROM below
          JOIN cached ON cached.repository = ?1 AND cached.digest = below.digest LIMIT ?3",
-    )?;
-    let rows = statement
-        .query_map(params![repository, root.to_string(), super::one_more(MAX_MEMBERS)], |row| {
-            column(row, 0)
-        })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+        values![repository, root, super::one_more(MAX_MEMBERS)],
+        |row| row.get(0),
+    )
 }
 
 pub(super) fn tags_of(connection: &Connection, repository: i64, digest: &Digest) -> Result<Vec<Tag>> {
-    let mut statement = connection
-        .prepare_cached("SELECT name FROM tag WHERE repository = ?1 AND digest = ?2 ORDER BY name")?;
-    let rows = statement.query_map(params![repository, digest.to_string()], |row| column(row, 0))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    connection.query(
+        "SELECT name FROM tag WHERE repository = ?1 AND digest = ?2 ORDER BY name",
+        values![repository, digest],
+        |row| row.get(0),
+    )
 }
 
 /// Removes an image as it was found: with its tags, and with those manifests that go with it, have no tag, and that
@@ -229,35 +225,37 @@ pub(crate) fn evict(tx: &mut Tx<'_>, cached: &Cached) -> Result<Option<Evicted>>
 }
 
 fn last_use(connection: &Connection, repository: i64, digest: &Digest) -> Result<Option<i64>> {
-    let mut statement =
-        connection.prepare_cached("SELECT used FROM cached WHERE repository = ?1 AND digest = ?2")?;
-    Ok(statement.query_row(params![repository, digest.to_string()], |row| row.get(0)).optional()?)
+    connection.optional(
+        "SELECT used FROM cached WHERE repository = ?1 AND digest = ?2",
+        values![repository, digest],
+        |row| row.get(0),
+    )
 }
 
 /// Whether an index that is here refers to it.
 pub(super) fn is_child(connection: &Connection, repository: i64, digest: &Digest) -> Result<bool> {
-    let mut statement = connection.prepare_cached(
+    connection.exists(
         "SELECT 1 FROM reference WHERE repository = ?1 AND digest = ?2 AND kind = 'manifest'",
-    )?;
-    Ok(statement.exists(params![repository, digest.to_string()])?)
+        values![repository, digest],
+    )
 }
 
 /// The manifests right below one, and those about it.
 pub(super) fn beside(connection: &Connection, repository: i64, digest: &Digest) -> Result<Vec<Digest>> {
-    let mut statement = connection.prepare_cached(
+    connection.query(
         "SELECT reference.digest FROM manifest JOIN reference ON reference.manifest = manifest.id
          WHERE manifest.repository = ?1 AND manifest.digest = ?2 AND kind = 'manifest' AND present = 1
          UNION
          SELECT manifest.digest FROM reference JOIN manifest ON manifest.id = reference.manifest
          WHERE reference.repository = ?1 AND reference.digest = ?2 AND kind = 'subject'",
-    )?;
-    let rows = statement.query_map(params![repository, digest.to_string()], |row| column(row, 0))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+        values![repository, digest],
+        |row| row.get(0),
+    )
 }
 
 /// What an image refers to and is here, with the deltas from and to it.
 pub(super) fn blobs_of(connection: &Connection, repository: i64, digest: &Digest) -> Result<Vec<Digest>> {
-    let mut statement = connection.prepare_cached(
+    connection.query(
         "WITH part (digest) AS (
              SELECT reference.digest FROM manifest JOIN reference ON reference.manifest = manifest.id
              WHERE manifest.repository = ?1 AND manifest.digest = ?2 AND kind IN ('config', 'layer') AND present = 1)
@@ -265,9 +263,9 @@ pub(super) fn blobs_of(connection: &Connection, repository: i64, digest: &Digest
          UNION
          SELECT layer_delta.digest FROM part JOIN layer_delta ON layer_delta.repository = ?1
              AND (base = part.digest OR target = part.digest) AND layer_delta.digest IS NOT NULL",
-    )?;
-    let rows = statement.query_map(params![repository, digest.to_string()], |row| column(row, 0))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+        values![repository, digest],
+        |row| row.get(0),
+    )
 }
 
 /// Removes the links to those of `blobs` that nothing in the repository refers to; returns them. Layers go before the
@@ -299,14 +297,13 @@ pub(super) fn unlink(
 
 /// Hands bytes that nobody holds to the next run of the collector, whatever its grace; how many they are.
 fn give_up(connection: &Connection, digest: &Digest) -> Result<u64> {
-    let size = connection
-        .prepare_cached(
-            "SELECT size FROM blob WHERE digest = ?1
-                 AND NOT EXISTS (SELECT 1 FROM repository_blob WHERE digest = ?1)
-                 AND NOT EXISTS (SELECT 1 FROM manifest WHERE digest = ?1)",
-        )?
-        .query_row([digest.to_string()], |row| size_column(row, 0))
-        .optional()?;
+    let size: Option<u64> = connection.optional(
+        "SELECT size FROM blob WHERE digest = ?1
+             AND NOT EXISTS (SELECT 1 FROM repository_blob WHERE digest = ?1)
+             AND NOT EXISTS (SELECT 1 FROM manifest WHERE digest = ?1)",
+        values![digest],
+        |row| row.get(0),
+    )?;
     if size.is_some() {
         super::review::queue_bytes(connection, digest, 0)?;
     }
@@ -316,7 +313,7 @@ fn give_up(connection: &Connection, digest: &Digest) -> Result<u64> {
 /// How many bytes are here only because they came from upstreams: those of which no repository without anything from an
 /// upstream, and no manifest that was pushed, has need.
 pub(crate) fn bytes(connection: &Connection) -> Result<u64> {
-    let mut statement = connection.prepare_cached(
+    connection.one(
         "WITH held AS (SELECT repository, digest FROM repository_blob UNION SELECT repository, digest FROM manifest),
          pushed AS (
              SELECT id, manifest.repository, manifest.digest FROM manifest
@@ -326,8 +323,9 @@ pub(crate) fn bytes(connection: &Connection) -> Result<u64> {
              UNION SELECT digest FROM pushed
              UNION SELECT reference.digest FROM pushed JOIN reference ON reference.manifest = pushed.id
                  WHERE kind IN ('config', 'layer'))
-         SELECT coalesce(sum(size), 0) FROM blob
+         SELECT CAST(coalesce(sum(size), 0) AS bigint) FROM blob
          WHERE digest IN (SELECT digest FROM held) AND digest NOT IN (SELECT digest FROM needed)",
-    )?;
-    Ok(statement.query_row([], |row| size_column(row, 0))?)
+        values![],
+        |row| row.get(0),
+    )
 }

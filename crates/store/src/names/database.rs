@@ -5,12 +5,13 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use rusqlite::OpenFlags;
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
 use super::cache::Cache;
 use super::schema;
+use super::sql::{Connection, unreadable, values};
 use super::writer::{Tx, Writer};
 use crate::disk;
 use crate::error::{Error, Result};
@@ -58,7 +59,7 @@ impl Database {
     pub(crate) async fn read<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+        F: Fn(&Connection) -> Result<T> + Send + 'static,
     {
         let permit = Arc::clone(&self.readers.permits).acquire_owned().await.map_err(|_| Error::closed())?;
         let readers = Arc::clone(&self.readers);
@@ -76,7 +77,7 @@ impl Database {
     pub(crate) async fn change<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         self.writer.change(work).await
     }
@@ -113,7 +114,7 @@ pub(crate) fn connect(layout: &Layout) -> Result<Connection> {
                 .to_owned(),
         ));
     }
-    let connection = Connection::open(&path)?;
+    let connection = rusqlite::Connection::open(&path)?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(Error::Unusable(format!("names.db cannot use a write-ahead log here, only {mode:?}")));
@@ -123,38 +124,31 @@ pub(crate) fn connect(layout: &Layout) -> Result<Connection> {
     if !existed {
         disk::sync_directory(layout.root())?;
     }
-    Ok(connection)
+    Ok(Connection::Sqlite(connection))
 }
 
-fn read_only(path: &Path) -> Result<Connection> {
+/// Opens a connection that only reads.
+pub(crate) fn read_only(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = rusqlite::Connection::open_with_flags(path, flags)?;
     schema::configure(&connection)?;
     connection.pragma_update(None, "query_only", true)?;
-    Ok(connection)
+    Ok(Connection::Sqlite(connection))
 }
 
 /// Number of the last change that was ever logged.
 pub(crate) fn last_change(connection: &Connection) -> Result<u64> {
-    let last: Option<i64> = connection
-        .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'", [], |row| row.get(0))
-        .optional()?;
-    Ok(last.unwrap_or(0).unsigned_abs())
+    let last = "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'";
+    Ok(connection.optional(last, values![], |row| row.get(0))?.unwrap_or(0))
 }
 
 /// What the outbox holds behind `last`.
 pub(crate) fn undelivered(connection: &Connection, last: u64) -> Result<Vec<(u64, i64, Box<RawValue>)>> {
-    let mut statement =
-        connection.prepare_cached("SELECT seq, at, change FROM outbox WHERE seq > ?1 ORDER BY seq")?;
-    let rows = statement.query_map([last.cast_signed()], |row| {
-        Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?, row.get::<_, String>(2)?))
-    })?;
-    rows.map(|row| {
-        let (seq, at, change) = row?;
-        let change = RawValue::from_string(change).map_err(|error| Error::Corrupt(error.to_string()))?;
-        Ok((seq, at, change))
+    let behind = "SELECT seq, at, change FROM outbox WHERE seq > ?1 ORDER BY seq";
+    connection.query(behind, values![last], |row| {
+        let change = RawValue::from_string(row.get(2)?).map_err(|error| unreadable(2, error))?;
+        Ok((row.get(0)?, row.get(1)?, change))
     })
-    .collect()
 }
 
 /// Opens the journal and makes sure that it and the outbox together hold every change.
@@ -223,17 +217,16 @@ pub(crate) fn set_aside(layout: &Layout, path: &Path) -> Result<Option<String>> 
 
 /// How large the journal was when it was last compacted, in bytes.
 pub(crate) fn journal_base(connection: &Connection) -> Result<u64> {
-    let mut statement = connection.prepare_cached("SELECT value FROM setting WHERE name = 'journal-base'")?;
-    Ok(statement.query_row([], |row| super::size_column(row, 0)).optional()?.unwrap_or(0))
+    let base = "SELECT value FROM setting WHERE name = 'journal-base'";
+    Ok(connection.optional(base, values![], |row| row.get(0))?.unwrap_or(0))
 }
 
 /// Remembers that size.
 pub(crate) fn set_journal_base(connection: &Connection, bytes: u64) -> Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO setting (name, value) VALUES ('journal-base', ?1)
-             ON CONFLICT DO UPDATE SET value = excluded.value",
-        )?
-        .execute([bytes.cast_signed()])?;
+    connection.execute(
+        "INSERT INTO setting (name, value) VALUES ('journal-base', ?1)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        values![bytes],
+    )?;
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Rows of what is known about deltas between two layers of a repository.
 
 use deltaport_oci::{Digest, RepositoryName};
-use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{LayerDelta, Tx, column, optional_column, repositories};
+use super::sql::{Connection, values};
+use super::{LayerDelta, Tx, repositories};
 use crate::error::{Error, Result};
 use crate::journal::Change;
 
@@ -14,28 +14,23 @@ pub(crate) fn find(
     base: &Digest,
     target: &Digest,
 ) -> Result<Option<LayerDelta>> {
-    let mut statement = connection.prepare_cached(
+    connection.optional(
         "SELECT digest FROM layer_delta
          WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND base = ?2 AND target = ?3",
-    )?;
-    let found = statement
-        .query_row(params![repository.as_str(), base.to_string(), target.to_string()], |row| {
-            optional_column(row, 0)
-        })
-        .optional()?;
-    Ok(found.map(|digest| digest.map_or(LayerDelta::NotWorthIt, LayerDelta::Blob)))
+        values![repository, base, target],
+        |row| Ok(row.get::<Option<_>>(0)?.map_or(LayerDelta::NotWorthIt, LayerDelta::Blob)),
+    )
 }
 
 /// How many deltas to a layer are kept. Those that are not worth it take no room and do not count.
 pub(crate) fn kept(connection: &Connection, repository: &RepositoryName, target: &Digest) -> Result<usize> {
-    let kept: i64 = connection
-        .prepare_cached(
-            "SELECT count(*) FROM layer_delta
-             WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND target = ?2
-                 AND digest IS NOT NULL",
-        )?
-        .query_row(params![repository.as_str(), target.to_string()], |row| row.get(0))?;
-    Ok(usize::try_from(kept).unwrap_or(usize::MAX))
+    connection.one(
+        "SELECT count(*) FROM layer_delta
+         WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND target = ?2
+             AND digest IS NOT NULL",
+        values![repository, target],
+        |row| row.get(0),
+    )
 }
 
 /// The deltas to a layer that are kept: base, and digest of the delta. Oldest first.
@@ -45,17 +40,14 @@ pub(crate) fn to(
     target: &Digest,
     limit: usize,
 ) -> Result<Vec<(Digest, Digest)>> {
-    let mut statement = connection.prepare_cached(
+    connection.query(
         "SELECT base, digest FROM layer_delta
          WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND target = ?2
              AND digest IS NOT NULL
          ORDER BY made, base LIMIT ?3",
-    )?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = statement.query_map(params![repository.as_str(), target.to_string(), limit], |row| {
-        Ok((column(row, 0)?, column(row, 1)?))
-    })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+        values![repository, target, limit],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )
 }
 
 /// The layers that a delta is between: base and target of each pair.
@@ -64,14 +56,12 @@ pub(crate) fn between(
     repository: &RepositoryName,
     delta: &Digest,
 ) -> Result<Vec<(Digest, Digest)>> {
-    let mut statement = connection.prepare_cached(
+    connection.query(
         "SELECT base, target FROM layer_delta
          WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND digest = ?2",
-    )?;
-    let rows = statement.query_map(params![repository.as_str(), delta.to_string()], |row| {
-        Ok((column(row, 0)?, column(row, 1)?))
-    })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+        values![repository, delta],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )
 }
 
 /// Remembers a delta; there is nothing left to do for a job that was to make it. Fails with [`Error::Missing`] when the
@@ -98,20 +88,14 @@ pub(crate) fn put(
         return Err(Error::Missing(absent));
     }
     // Removed first and not overwritten, so that a delta that this one replaces is reviewed.
-    tx.connection
-        .prepare_cached("DELETE FROM layer_delta WHERE repository = ?1 AND base = ?2 AND target = ?3")?
-        .execute(params![id, base.to_string(), target.to_string()])?;
-    tx.connection
-        .prepare_cached(
-            "INSERT INTO layer_delta (repository, base, target, digest, made) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute(params![
-            id,
-            base.to_string(),
-            target.to_string(),
-            digest.map(|digest| digest.to_string()),
-            tx.now
-        ])?;
+    tx.connection.execute(
+        "DELETE FROM layer_delta WHERE repository = ?1 AND base = ?2 AND target = ?3",
+        values![id, base, target],
+    )?;
+    tx.connection.execute(
+        "INSERT INTO layer_delta (repository, base, target, digest, made) VALUES (?1, ?2, ?3, ?4, ?5)",
+        values![id, base, target, digest, tx.now],
+    )?;
     super::jobs::end(tx, repository, base, target)?;
     tx.log(&Change::Delta { repository: repository.clone(), base: *base, target: *target, digest })
 }
@@ -123,14 +107,12 @@ pub(crate) fn forget(
     repository_id: i64,
     blob: &Digest,
 ) -> Result<()> {
-    let mut statement = tx.connection.prepare_cached(
+    let gone: Vec<(Digest, Digest)> = tx.connection.query(
         "DELETE FROM layer_delta WHERE repository = ?1 AND (base = ?2 OR target = ?2 OR digest = ?2)
          RETURNING base, target",
+        values![repository_id, blob],
+        |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
-    let rows = statement
-        .query_map(params![repository_id, blob.to_string()], |row| Ok((column(row, 0)?, column(row, 1)?)))?;
-    let gone = rows.collect::<rusqlite::Result<Vec<(Digest, Digest)>>>()?;
-    drop(statement);
     for (base, target) in gone {
         tx.log(&Change::DeltaDeleted { repository: repository.clone(), base, target })?;
     }
@@ -145,10 +127,10 @@ pub(crate) fn delete(
     target: &Digest,
 ) -> Result<()> {
     let id = repositories::find(tx.connection, repository)?.unwrap_or(0);
-    let deleted = tx
-        .connection
-        .prepare_cached("DELETE FROM layer_delta WHERE repository = ?1 AND base = ?2 AND target = ?3")?
-        .execute(params![id, base.to_string(), target.to_string()])?;
+    let deleted = tx.connection.execute(
+        "DELETE FROM layer_delta WHERE repository = ?1 AND base = ?2 AND target = ?3",
+        values![id, base, target],
+    )?;
     if deleted > 0 {
         tx.log(&Change::DeltaDeleted { repository: repository.clone(), base: *base, target: *target })?;
     }

@@ -4,9 +4,9 @@
 //! among processes one day: what such a claim then needs besides is an owner and an end.
 
 use deltaport_oci::{Digest, RepositoryName};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Tx, blobs, column, deltas, past, repositories};
+use super::sql::{Connection, Row, values};
+use super::{Tx, blobs, deltas, past, repositories};
 use crate::error::Result;
 
 /// A delta that is to be made.
@@ -33,13 +33,13 @@ pub struct ClaimLimits {
 
 /// Whether a job stands already that serves as well as `job`: one that is being made, or one that is no less urgent.
 pub(crate) fn stands(connection: &Connection, job: &DeltaJob) -> Result<bool> {
-    let mut statement = connection.prepare_cached(
+    let DeltaJob { repository, base, target, waited } = job;
+    connection.exists(
         "SELECT 1 FROM delta_job
          WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND base = ?2 AND target = ?3
              AND (claimed IS NOT NULL OR waited >= ?4)",
-    )?;
-    let DeltaJob { repository, base, target, waited } = job;
-    Ok(statement.exists(params![repository.as_str(), base.to_string(), target.to_string(), waited])?)
+        values![repository, base, target, waited],
+    )
 }
 
 /// Puts a job down, unless `most` of its urgency stand already; one that stands becomes more urgent. `false` when it
@@ -55,19 +55,19 @@ pub(crate) fn put(tx: &Tx<'_>, job: &DeltaJob, most: usize) -> Result<bool> {
             return Ok(false);
         }
     }
-    let (standing, last): (i64, Option<i64>) = tx
-        .connection
-        .prepare_cached("SELECT count(*), max(asked) FROM delta_job WHERE waited = ?1")?
-        .query_row([waited], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if usize::try_from(standing).is_ok_and(|standing| standing >= most) {
+    let (standing, last): (usize, Option<i64>) = tx.connection.one(
+        "SELECT count(*), max(asked) FROM delta_job WHERE waited = ?1",
+        values![waited],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    if standing >= most {
         return Ok(false);
     }
-    tx.connection
-        .prepare_cached(
-            "INSERT INTO delta_job (repository, base, target, waited, asked) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT DO UPDATE SET waited = excluded.waited, asked = excluded.asked",
-        )?
-        .execute(params![id, base.to_string(), target.to_string(), waited, past::behind(last, tx.now)])?;
+    tx.connection.execute(
+        "INSERT INTO delta_job (repository, base, target, waited, asked) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (repository, base, target) DO UPDATE SET waited = excluded.waited, asked = excluded.asked",
+        values![id, base, target, waited, past::behind(last, tx.now)],
+    )?;
     Ok(true)
 }
 
@@ -75,75 +75,66 @@ pub(crate) fn put(tx: &Tx<'_>, job: &DeltaJob, most: usize) -> Result<bool> {
 /// struck from the list on the way.
 pub(crate) fn claim(tx: &Tx<'_>, limits: ClaimLimits) -> Result<Option<DeltaJob>> {
     loop {
-        let next = tx
-            .connection
-            .prepare_cached(
-                "SELECT delta_job.id, name, base, target, waited, attempts FROM delta_job
-                 JOIN repository ON repository.id = repository
-                 WHERE claimed IS NULL ORDER BY waited DESC, asked, delta_job.id LIMIT 1",
-            )?
-            .query_row([], |row| Ok((row.get::<_, i64>(0)?, read(row)?, row.get::<_, u32>(5)?)))
-            .optional()?;
+        let next: Option<(i64, DeltaJob, u32)> = tx.connection.optional(
+            "SELECT delta_job.id, name, base, target, waited, attempts FROM delta_job
+             JOIN repository ON repository.id = repository
+             WHERE claimed IS NULL ORDER BY waited DESC, asked, delta_job.id LIMIT 1",
+            values![],
+            |row| Ok((row.get(0)?, read(row)?, row.get(5)?)),
+        )?;
         let Some((id, job, attempts)) = next else { return Ok(None) };
         let coming = claimed_to(tx.connection, &job)?;
         let kept = deltas::kept(tx.connection, &job.repository, &job.target)?;
         if attempts < limits.attempts && kept + coming < limits.kept {
-            tx.connection
-                .prepare_cached("UPDATE delta_job SET claimed = ?2, attempts = attempts + 1 WHERE id = ?1")?
-                .execute([id, tx.now])?;
+            tx.connection.execute(
+                "UPDATE delta_job SET claimed = ?2, attempts = attempts + 1 WHERE id = ?1",
+                values![id, tx.now],
+            )?;
             return Ok(Some(job));
         }
         let DeltaJob { repository, base, target, .. } = &job;
         tracing::debug!(%repository, %base, %target, attempts, kept, coming, "a delta is not made");
-        tx.connection.prepare_cached("DELETE FROM delta_job WHERE id = ?1")?.execute([id])?;
+        tx.connection.execute("DELETE FROM delta_job WHERE id = ?1", values![id])?;
     }
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<DeltaJob> {
-    Ok(DeltaJob {
-        repository: column(row, 1)?,
-        base: column(row, 2)?,
-        target: column(row, 3)?,
-        waited: row.get(4)?,
-    })
+fn read(row: &Row<'_>) -> Result<DeltaJob> {
+    Ok(DeltaJob { repository: row.get(1)?, base: row.get(2)?, target: row.get(3)?, waited: row.get(4)? })
 }
 
 /// How many deltas to the same layer are being made.
 fn claimed_to(connection: &Connection, job: &DeltaJob) -> Result<usize> {
-    let count: i64 = connection
-        .prepare_cached(
-            "SELECT count(*) FROM delta_job
-             WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND target = ?2
-                 AND claimed IS NOT NULL",
-        )?
-        .query_row(params![job.repository.as_str(), job.target.to_string()], |row| row.get(0))?;
-    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+    connection.one(
+        "SELECT count(*) FROM delta_job
+         WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND target = ?2
+             AND claimed IS NOT NULL",
+        values![job.repository, job.target],
+        |row| row.get(0),
+    )
 }
 
 /// Gives a job back that could not be done now.
 pub(crate) fn release(tx: &Tx<'_>, job: &DeltaJob) -> Result<()> {
-    tx.connection
-        .prepare_cached(
-            "UPDATE delta_job SET claimed = NULL
-             WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND base = ?2 AND target = ?3",
-        )?
-        .execute(params![job.repository.as_str(), job.base.to_string(), job.target.to_string()])?;
+    tx.connection.execute(
+        "UPDATE delta_job SET claimed = NULL
+         WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND base = ?2 AND target = ?3",
+        values![job.repository, job.base, job.target],
+    )?;
     Ok(())
 }
 
 /// Strikes a job from the list: it is done, or will never be.
 pub(crate) fn end(tx: &Tx<'_>, repository: &RepositoryName, base: &Digest, target: &Digest) -> Result<()> {
-    tx.connection
-        .prepare_cached(
-            "DELETE FROM delta_job
-             WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND base = ?2 AND target = ?3",
-        )?
-        .execute(params![repository.as_str(), base.to_string(), target.to_string()])?;
+    tx.connection.execute(
+        "DELETE FROM delta_job
+         WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND base = ?2 AND target = ?3",
+        values![repository, base, target],
+    )?;
     Ok(())
 }
 
 /// Gives every claim back: those who held them are gone, since a store is open in one process only.
 pub(crate) fn release_all(connection: &Connection) -> Result<()> {
-    connection.execute("UPDATE delta_job SET claimed = NULL WHERE claimed IS NOT NULL", [])?;
+    connection.execute("UPDATE delta_job SET claimed = NULL WHERE claimed IS NOT NULL", values![])?;
     Ok(())
 }

@@ -1,11 +1,10 @@
 //! Rows of manifests and of what they refer to.
 
-use bytes::Bytes;
 use deltaport_oci::{Descriptor, Digest, Reference, RepositoryName, manifest::View};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::cached::{self, Origin};
-use super::{Manifest, NewManifest, Stale, Tx, column, repositories};
+use super::sql::{Connection, Parameter as _, Row, Value, values};
+use super::{Manifest, NewManifest, Stale, Tx, repositories};
 use crate::error::{Error, Result};
 use crate::journal::Change;
 
@@ -15,29 +14,23 @@ pub(crate) fn load(
     repository: &RepositoryName,
     reference: &Reference,
 ) -> Result<Option<Manifest>> {
-    let read = |row: &Row<'_>| {
-        Ok(Manifest {
-            digest: column(row, 0)?,
-            media_type: row.get(1)?,
-            bytes: Bytes::from(row.get::<_, Vec<u8>>(2)?),
-        })
-    };
-    let found = match reference {
-        Reference::Digest(digest) => connection
-            .prepare_cached(
-                "SELECT digest, media_type, bytes FROM manifest
-                 WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND digest = ?2",
-            )?
-            .query_row(params![repository.as_str(), digest.to_string()], read),
-        Reference::Tag(tag) => connection
-            .prepare_cached(
-                "SELECT manifest.digest, media_type, bytes FROM tag
-                 JOIN manifest ON manifest.repository = tag.repository AND manifest.digest = tag.digest
-                 WHERE tag.repository = (SELECT id FROM repository WHERE name = ?1) AND tag.name = ?2",
-            )?
-            .query_row(params![repository.as_str(), tag.as_str()], read),
-    };
-    Ok(found.optional()?)
+    let read =
+        |row: &Row<'_>| Ok(Manifest { digest: row.get(0)?, media_type: row.get(1)?, bytes: row.get(2)? });
+    match reference {
+        Reference::Digest(digest) => connection.optional(
+            "SELECT digest, media_type, bytes FROM manifest
+             WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND digest = ?2",
+            values![repository, digest],
+            read,
+        ),
+        Reference::Tag(tag) => connection.optional(
+            "SELECT manifest.digest, media_type, bytes FROM tag
+             JOIN manifest ON manifest.repository = tag.repository AND manifest.digest = tag.digest
+             WHERE tag.repository = (SELECT id FROM repository WHERE name = ?1) AND tag.name = ?2",
+            values![repository, tag],
+            read,
+        ),
+    }
 }
 
 /// Those of `digests` that the repository holds neither as a blob nor as a manifest.
@@ -47,24 +40,19 @@ pub(crate) fn missing(
     digests: &[Digest],
 ) -> Result<Vec<Digest>> {
     let id = repositories::find(connection, repository)?.unwrap_or(0);
-    let mut statement = connection.prepare_cached(
+    let held: Vec<bool> = connection.one_each(
         "SELECT EXISTS (SELECT 1 FROM repository_blob WHERE repository = ?1 AND digest = ?2)
              OR EXISTS (SELECT 1 FROM manifest WHERE repository = ?1 AND digest = ?2)",
+        digests.iter().map(|digest| [id.value(), digest.value()]),
+        |row| row.get(0),
     )?;
-    let mut absent = Vec::new();
-    for digest in digests {
-        if !statement.query_row(params![id, digest.to_string()], |row| row.get(0))? {
-            absent.push(*digest);
-        }
-    }
-    Ok(absent)
+    Ok(digests.iter().zip(held).filter(|(_, held)| !held).map(|(digest, _)| *digest).collect())
 }
 
 /// Whether a repository holds a manifest.
 pub(crate) fn exists(connection: &Connection, repository: i64, digest: &Digest) -> Result<bool> {
-    let mut statement =
-        connection.prepare_cached("SELECT 1 FROM manifest WHERE repository = ?1 AND digest = ?2")?;
-    Ok(statement.exists(params![repository, digest.to_string()])?)
+    connection
+        .exists("SELECT 1 FROM manifest WHERE repository = ?1 AND digest = ?2", values![repository, digest])
 }
 
 /// Stores a manifest whose bytes are already a durable blob, with its references and tags. One that was pushed before
@@ -109,7 +97,7 @@ fn put_row(tx: &Tx<'_>, repository: i64, new: &NewManifest) -> Result<i64> {
         }
         _ => None,
     };
-    let mut statement = tx.connection.prepare_cached(
+    tx.connection.one(
         "INSERT INTO manifest
              (repository, digest, media_type, artifact_type, subject, annotations, size, pushed, bytes)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
@@ -117,22 +105,19 @@ fn put_row(tx: &Tx<'_>, repository: i64, new: &NewManifest) -> Result<i64> {
              media_type = excluded.media_type, artifact_type = excluded.artifact_type,
              subject = excluded.subject, annotations = excluded.annotations, pushed = excluded.pushed
          RETURNING id",
-    )?;
-    let id = statement.query_row(
-        params![
+        values![
             repository,
-            new.digest.to_string(),
+            new.digest,
             new.view.media_type,
             new.view.referrer_type(),
-            new.view.subject.as_ref().map(|subject| subject.digest.to_string()),
+            new.view.subject.as_ref().map(|subject| subject.digest),
             annotations,
-            new.bytes.len() as i64,
+            new.bytes.len(),
             tx.now,
-            &new.bytes[..],
+            new.bytes[..],
         ],
         |row| row.get(0),
-    )?;
-    Ok(id)
+    )
 }
 
 /// What a manifest refers to, in the order in which it is stored.
@@ -146,37 +131,42 @@ pub(crate) fn references(view: &View) -> impl Iterator<Item = (&'static str, &De
 
 /// Replaces the rows of what a manifest refers to, each with whether it is there now.
 pub(crate) fn put_references(tx: &Tx<'_>, repository: i64, manifest: i64, view: &View) -> Result<()> {
-    tx.connection.prepare_cached("DELETE FROM reference WHERE manifest = ?1")?.execute([manifest])?;
-    let mut insert = tx.connection.prepare_cached(
+    tx.connection.execute("DELETE FROM reference WHERE manifest = ?1", values![manifest])?;
+    let platforms: Vec<Option<String>> = references(view)
+        .map(|(_, descriptor)| descriptor.platform.as_ref().map(ToString::to_string))
+        .collect();
+    tx.connection.execute_each(
         "INSERT INTO reference
              (manifest, position, repository, kind, digest, media_type, size, platform, present)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, CASE WHEN ?4 IN ('config', 'layer')
-             THEN EXISTS (SELECT 1 FROM repository_blob WHERE repository = ?3 AND digest = ?5)
-             ELSE EXISTS (SELECT 1 FROM manifest WHERE repository = ?3 AND digest = ?5) END)",
-    )?;
-    for (position, (kind, descriptor)) in references(view).enumerate() {
-        insert.execute(params![
-            manifest,
-            position as i64,
-            repository,
-            kind,
-            descriptor.digest.to_string(),
-            descriptor.media_type,
-            i64::try_from(descriptor.size).unwrap_or(i64::MAX),
-            descriptor.platform.as_ref().map(ToString::to_string),
-        ])?;
-    }
-    Ok(())
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, CASE
+             WHEN ?4 IN ('config', 'layer')
+                 AND EXISTS (SELECT 1 FROM repository_blob WHERE repository = ?3 AND digest = ?5) THEN 1
+             WHEN ?4 IN ('manifest', 'subject')
+                 AND EXISTS (SELECT 1 FROM manifest WHERE repository = ?3 AND digest = ?5) THEN 1
+             ELSE 0 END)",
+        references(view).zip(&platforms).enumerate().map(|(position, ((kind, of), platform))| {
+            [
+                manifest.value(),
+                Value::count(position),
+                repository.value(),
+                kind.value(),
+                of.digest.value(),
+                of.media_type.value(),
+                of.size.value(),
+                platform.value(),
+            ]
+        }),
+    )
 }
 
 /// Removes a manifest and every tag on it; `false` when it was not there.
 pub(crate) fn delete(tx: &mut Tx<'_>, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
     let Some(repository_id) = repositories::find(tx.connection, repository)? else { return Ok(false) };
     super::tags::delete_of(tx, repository, repository_id, digest)?;
-    let deleted = tx
-        .connection
-        .prepare_cached("DELETE FROM manifest WHERE repository = ?1 AND digest = ?2")?
-        .execute(params![repository_id, digest.to_string()])?;
+    let deleted = tx.connection.execute(
+        "DELETE FROM manifest WHERE repository = ?1 AND digest = ?2",
+        values![repository_id, digest],
+    )?;
     if deleted == 0 {
         return Ok(false);
     }

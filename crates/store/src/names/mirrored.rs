@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 
 use deltaport_oci::{Digest, RepositoryName, Tag};
-use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::cached::{beside, blobs_of, is_child, tags_of, unlink};
-use super::{Evicted, Tx, column, manifests, repositories, tags};
+use super::sql::{Connection, values};
+use super::{Evicted, Tx, manifests, repositories, tags};
 use crate::error::Result;
 
 /// The tags that a rule has brought to a place, with what each led to when it last did, in byte order.
@@ -19,63 +19,61 @@ pub(crate) fn list(
     place: &str,
     limit: usize,
 ) -> Result<Vec<(Tag, Digest)>> {
-    let mut statement = connection.prepare_cached(
+    connection.query(
         "SELECT tag, digest FROM mirrored WHERE rule = ?1 AND place = ?2 ORDER BY tag LIMIT ?3",
-    )?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows =
-        statement.query_map(params![rule, place, limit], |row| Ok((column(row, 0)?, column(row, 1)?)))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+        values![rule, place, limit],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )
 }
 
 /// The rules that have brought a tag to a place.
 pub(crate) fn rules(connection: &Connection, place: &str, tag: &Tag) -> Result<Vec<String>> {
-    let mut statement =
-        connection.prepare_cached("SELECT rule FROM mirrored WHERE place = ?1 AND tag = ?2 ORDER BY rule")?;
-    let rows = statement.query_map(params![place, tag.as_str()], |row| row.get(0))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    connection.query(
+        "SELECT rule FROM mirrored WHERE place = ?1 AND tag = ?2 ORDER BY rule",
+        values![place, tag],
+        |row| row.get(0),
+    )
 }
 
 /// Writes down that a rule has brought a tag.
 pub(crate) fn put(tx: &Tx<'_>, rule: &str, place: &str, tag: &Tag, digest: &Digest) -> Result<()> {
-    tx.connection
-        .prepare_cached(
-            "INSERT INTO mirrored (rule, place, tag, digest) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET digest = excluded.digest",
-        )?
-        .execute(params![rule, place, tag.as_str(), digest.to_string()])?;
+    tx.connection.execute(
+        "INSERT INTO mirrored (rule, place, tag, digest) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (rule, place, tag) DO UPDATE SET digest = excluded.digest",
+        values![rule, place, tag, digest],
+    )?;
     Ok(())
 }
 
 /// A tag is no longer a rule's.
 pub(crate) fn forget(tx: &Tx<'_>, rule: &str, place: &str, tag: &Tag) -> Result<()> {
-    tx.connection
-        .prepare_cached("DELETE FROM mirrored WHERE rule = ?1 AND place = ?2 AND tag = ?3")?
-        .execute(params![rule, place, tag.as_str()])?;
+    tx.connection.execute(
+        "DELETE FROM mirrored WHERE rule = ?1 AND place = ?2 AND tag = ?3",
+        values![rule, place, tag],
+    )?;
     Ok(())
 }
 
 /// Where the upload of a blob to a place goes on.
 pub(crate) fn upload(connection: &Connection, place: &str, digest: &Digest) -> Result<Option<String>> {
-    let mut statement =
-        connection.prepare_cached("SELECT upload FROM outgoing WHERE place = ?1 AND digest = ?2")?;
-    Ok(statement.query_row(params![place, digest.to_string()], |row| row.get(0)).optional()?)
+    connection.optional(
+        "SELECT upload FROM outgoing WHERE place = ?1 AND digest = ?2",
+        values![place, digest],
+        |row| row.get(0),
+    )
 }
 
 /// Writes that down; `None` when it is over.
 pub(crate) fn note_upload(tx: &Tx<'_>, place: &str, digest: &Digest, upload: Option<&str>) -> Result<()> {
     match upload {
-        Some(upload) => tx
-            .connection
-            .prepare_cached(
-                "INSERT INTO outgoing (place, digest, upload) VALUES (?1, ?2, ?3)
-                 ON CONFLICT DO UPDATE SET upload = excluded.upload",
-            )?
-            .execute(params![place, digest.to_string(), upload])?,
+        Some(upload) => tx.connection.execute(
+            "INSERT INTO outgoing (place, digest, upload) VALUES (?1, ?2, ?3)
+             ON CONFLICT (place, digest) DO UPDATE SET upload = excluded.upload",
+            values![place, digest, upload],
+        )?,
         None => tx
             .connection
-            .prepare_cached("DELETE FROM outgoing WHERE place = ?1 AND digest = ?2")?
-            .execute(params![place, digest.to_string()])?,
+            .execute("DELETE FROM outgoing WHERE place = ?1 AND digest = ?2", values![place, digest])?,
     };
     Ok(())
 }

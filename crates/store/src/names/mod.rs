@@ -22,17 +22,16 @@ pub(crate) mod review;
 pub(crate) mod schema;
 pub(crate) mod sessions;
 pub(crate) mod snapshot;
+pub(crate) mod sql;
 pub(crate) mod tags;
 pub(crate) mod verdicts;
 pub(crate) mod writer;
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use deltaport_oci::{Descriptor, Digest, Reference, RepositoryName, Tag, manifest};
-use rusqlite::Row;
 
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -557,13 +556,12 @@ impl Names {
     /// restart and go with either layer.
     pub async fn put_delta_jobs(&self, jobs: Vec<DeltaJob>, most: usize) -> Result<Vec<bool>> {
         // Whoever waits asks again and again; nothing is written for that.
-        let (standing, jobs) = self
+        let jobs: Arc<[DeltaJob]> = jobs.into();
+        let asked = Arc::clone(&jobs);
+        let standing: Vec<bool> = self
             .core
             .database
-            .read(move |names| {
-                let standing = jobs.iter().map(|job| jobs::stands(names, job)).collect::<Result<Vec<_>>>();
-                Ok((standing?, jobs))
-            })
+            .read(move |names| asked.iter().map(|job| jobs::stands(names, job)).collect())
             .await?;
         if standing.iter().all(|stands| *stands) {
             return Ok(standing);
@@ -604,41 +602,9 @@ fn one_more(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
 }
 
-/// Collects a page from rows that were asked for with [`one_more`].
-fn page<T>(rows: impl Iterator<Item = rusqlite::Result<T>>, limit: usize) -> Result<Page<T>> {
-    let mut items = rows.collect::<rusqlite::Result<Vec<T>>>()?;
+/// A page of rows that were asked for with [`one_more`].
+fn page<T>(mut items: Vec<T>, limit: usize) -> Page<T> {
     let more = items.len() > limit;
     items.truncate(limit);
-    Ok(Page { items, more })
-}
-
-/// A typed value of a text column. One that does not parse means a damaged database.
-pub(crate) fn column<T>(row: &Row<'_>, index: usize) -> rusqlite::Result<T>
-where
-    T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
-{
-    row.get_ref(index)?.as_str()?.parse().map_err(|error| conversion(index, error))
-}
-
-/// A typed value of a text column that may be null.
-pub(crate) fn optional_column<T>(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<T>>
-where
-    T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
-{
-    match row.get_ref(index)?.as_str_or_null()? {
-        None => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|error| conversion(index, error)),
-    }
-}
-
-/// A size or count; SQLite's integers are signed, sizes of files fit.
-pub(crate) fn size_column(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
-    Ok(row.get::<_, i64>(index)?.unsigned_abs())
-}
-
-pub(crate) fn conversion(
-    index: usize,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error))
+    Page { items, more }
 }

@@ -4,9 +4,9 @@
 //! whatever removes that reference later puts it back.
 
 use deltaport_oci::{Digest, RepositoryName};
-use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Tx, column, size_column};
+use super::Tx;
+use super::sql::{Connection, values};
 use crate::error::Result;
 
 /// One entry of the queue.
@@ -34,21 +34,18 @@ pub(crate) fn due(
     last: Option<Entry>,
     limit: usize,
 ) -> Result<Vec<Entry>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT repository, digest, since FROM review
-         WHERE since <= ?1 AND (since, repository, digest) > (?2, ?3, ?4) AND (repository = 0) = ?5
-         ORDER BY since, repository, digest LIMIT ?6",
-    )?;
     let (since, repository, digest) = match last {
         Some(last) => (last.since, last.repository, last.digest.to_string()),
         None => (i64::MIN, 0, String::new()),
     };
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = statement
-        .query_map(params![until, since, repository, digest, kind == Kind::Bytes, limit], |row| {
-            Ok(Entry { repository: row.get(0)?, digest: column(row, 1)?, since: row.get(2)? })
-        })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    connection.query(
+        "SELECT repository, digest, since FROM review
+         WHERE since <= ?1 AND (since, repository, digest) > (?2, ?3, ?4)
+             AND CASE WHEN repository = 0 THEN 1 ELSE 0 END = ?5
+         ORDER BY since, repository, digest LIMIT ?6",
+        values![until, since, repository, digest, kind == Kind::Bytes, limit],
+        |row| Ok(Entry { repository: row.get(0)?, digest: row.get(1)?, since: row.get(2)? }),
+    )
 }
 
 /// Decides about a link: removes it when nothing in its repository refers to it. Whether it was removed.
@@ -59,11 +56,11 @@ pub(crate) fn decide_link(tx: &mut Tx<'_>, entry: &Entry) -> Result<bool> {
     if is_needed(tx.connection, entry.repository, &entry.digest)? {
         return Ok(false);
     }
-    let name: Option<RepositoryName> = tx
-        .connection
-        .prepare_cached("SELECT name FROM repository WHERE id = ?1")?
-        .query_row([entry.repository], |row| column(row, 0))
-        .optional()?;
+    let name: Option<RepositoryName> = tx.connection.optional(
+        "SELECT name FROM repository WHERE id = ?1",
+        values![entry.repository],
+        |row| row.get(0),
+    )?;
     match name {
         Some(name) => super::blobs::unlink(tx, &name, &entry.digest),
         None => Ok(false),
@@ -72,12 +69,13 @@ pub(crate) fn decide_link(tx: &mut Tx<'_>, entry: &Entry) -> Result<bool> {
 
 /// Whether anything in a repository refers to a blob.
 pub(crate) fn is_needed(connection: &Connection, repository: i64, digest: &Digest) -> Result<bool> {
-    let mut statement = connection.prepare_cached(
+    connection.one(
         "SELECT EXISTS (SELECT 1 FROM reference
              WHERE repository = ?1 AND digest = ?2 AND kind IN ('config', 'layer'))
              OR EXISTS (SELECT 1 FROM layer_delta WHERE repository = ?1 AND digest = ?2)",
-    )?;
-    Ok(statement.query_row(params![repository, digest.to_string()], |row| row.get(0))?)
+        values![repository, digest],
+        |row| row.get(0),
+    )
 }
 
 /// What is to be done about bytes.
@@ -95,38 +93,38 @@ pub(crate) fn decide_bytes(tx: &Tx<'_>, entry: &Entry) -> Result<Verdict> {
     if !stands(tx.connection, entry)? {
         return Ok(Verdict::Keep);
     }
-    let digest = entry.digest.to_string();
-    let held: bool = tx
-        .connection
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM repository_blob WHERE digest = ?1)
-                 OR EXISTS (SELECT 1 FROM manifest WHERE digest = ?1)",
-        )?
-        .query_row([&digest], |row| row.get(0))?;
+    let held: bool = tx.connection.one(
+        "SELECT EXISTS (SELECT 1 FROM repository_blob WHERE digest = ?1)
+             OR EXISTS (SELECT 1 FROM manifest WHERE digest = ?1)",
+        values![entry.digest],
+        |row| row.get(0),
+    )?;
     if held {
         settle(tx, entry)?;
         return Ok(Verdict::Keep);
     }
-    let size = tx
-        .connection
-        .prepare_cached("DELETE FROM blob WHERE digest = ?1 RETURNING size")?
-        .query_row([&digest], |row| size_column(row, 0))
-        .optional()?;
+    let size = tx.connection.optional(
+        "DELETE FROM blob WHERE digest = ?1 RETURNING size",
+        values![entry.digest],
+        |row| row.get(0),
+    )?;
     Ok(Verdict::Remove(size))
 }
 
 /// Takes an entry out of the queue; `false` when it has left it or was queued anew.
 pub(crate) fn settle(tx: &Tx<'_>, entry: &Entry) -> Result<bool> {
-    let mut statement = tx
-        .connection
-        .prepare_cached("DELETE FROM review WHERE repository = ?1 AND digest = ?2 AND since = ?3")?;
-    Ok(statement.execute(params![entry.repository, entry.digest.to_string(), entry.since])? > 0)
+    let settled = tx.connection.execute(
+        "DELETE FROM review WHERE repository = ?1 AND digest = ?2 AND since = ?3",
+        values![entry.repository, entry.digest, entry.since],
+    )?;
+    Ok(settled > 0)
 }
 
 fn stands(connection: &Connection, entry: &Entry) -> Result<bool> {
-    let mut statement = connection
-        .prepare_cached("SELECT 1 FROM review WHERE repository = ?1 AND digest = ?2 AND since = ?3")?;
-    Ok(statement.exists(params![entry.repository, entry.digest.to_string(), entry.since])?)
+    connection.exists(
+        "SELECT 1 FROM review WHERE repository = ?1 AND digest = ?2 AND since = ?3",
+        values![entry.repository, entry.digest, entry.since],
+    )
 }
 
 /// Queues bytes for review, as of `now`.
@@ -136,11 +134,10 @@ pub(crate) fn queue_bytes(connection: &Connection, digest: &Digest, now: i64) ->
 
 /// Queues a link, or with repository 0 bytes, for review, as of `now`.
 pub(crate) fn queue(connection: &Connection, repository: i64, digest: &Digest, now: i64) -> Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO review (repository, digest, since) VALUES (?1, ?2, ?3)
-             ON CONFLICT DO UPDATE SET since = excluded.since",
-        )?
-        .execute(params![repository, digest.to_string(), now])?;
+    connection.execute(
+        "INSERT INTO review (repository, digest, since) VALUES (?1, ?2, ?3)
+         ON CONFLICT (repository, digest) DO UPDATE SET since = excluded.since",
+        values![repository, digest, now],
+    )?;
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 use rusqlite::Connection;
 
+use super::sql;
 use crate::error::{Error, Result};
 
 /// What `user_version` is in a database of this program.
@@ -29,8 +30,8 @@ pub(crate) fn configure(connection: &Connection) -> Result<()> {
 }
 
 /// Fails when the tables are not those of this program.
-pub(crate) fn check(connection: &Connection) -> Result<()> {
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+pub(crate) fn check(connection: &sql::Connection) -> Result<()> {
+    let found: i64 = connection.one("PRAGMA user_version", &[], |row| row.get(0))?;
     if found == VERSION {
         return Ok(());
     }

@@ -1,9 +1,9 @@
 //! Rows of tags.
 
 use deltaport_oci::{Digest, Reference, RepositoryName, Tag};
-use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Page, Stale, Tx, column, page, past, repositories};
+use super::sql::{Connection, values};
+use super::{Page, Stale, Tx, page, past, repositories};
 use crate::error::Result;
 use crate::journal::Change;
 
@@ -15,17 +15,16 @@ pub(crate) fn put(
     tag: &Tag,
     digest: &Digest,
 ) -> Result<()> {
-    let before: Option<Digest> = tx
-        .connection
-        .prepare_cached("SELECT digest FROM tag WHERE repository = ?1 AND name = ?2")?
-        .query_row(params![repository_id, tag.as_str()], |row| column(row, 0))
-        .optional()?;
-    tx.connection
-        .prepare_cached(
-            "INSERT INTO tag (repository, name, digest, updated) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET digest = excluded.digest, updated = excluded.updated",
-        )?
-        .execute(params![repository_id, tag.as_str(), digest.to_string(), tx.now])?;
+    let before: Option<Digest> = tx.connection.optional(
+        "SELECT digest FROM tag WHERE repository = ?1 AND name = ?2",
+        values![repository_id, tag],
+        |row| row.get(0),
+    )?;
+    tx.connection.execute(
+        "INSERT INTO tag (repository, name, digest, updated) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (repository, name) DO UPDATE SET digest = excluded.digest, updated = excluded.updated",
+        values![repository_id, tag, digest, tx.now],
+    )?;
     if let Some(before) = before.filter(|before| before != digest) {
         past::remember(tx, repository_id, tag, &before, digest)?;
     }
@@ -39,8 +38,7 @@ pub(crate) fn delete(tx: &mut Tx<'_>, repository: &RepositoryName, tag: &Tag) ->
     let Some(repository_id) = repositories::find(tx.connection, repository)? else { return Ok(false) };
     let deleted = tx
         .connection
-        .prepare_cached("DELETE FROM tag WHERE repository = ?1 AND name = ?2")?
-        .execute(params![repository_id, tag.as_str()])?;
+        .execute("DELETE FROM tag WHERE repository = ?1 AND name = ?2", values![repository_id, tag])?;
     if deleted > 0 {
         deleted_one(tx, repository, tag)?;
     }
@@ -54,12 +52,11 @@ pub(crate) fn delete_of(
     repository_id: i64,
     digest: &Digest,
 ) -> Result<()> {
-    let mut statement = tx
-        .connection
-        .prepare_cached("DELETE FROM tag WHERE repository = ?1 AND digest = ?2 RETURNING name")?;
-    let rows = statement.query_map(params![repository_id, digest.to_string()], |row| column(row, 0))?;
-    let tags = rows.collect::<rusqlite::Result<Vec<Tag>>>()?;
-    drop(statement);
+    let tags: Vec<Tag> = tx.connection.query(
+        "DELETE FROM tag WHERE repository = ?1 AND digest = ?2 RETURNING name",
+        values![repository_id, digest],
+        |row| row.get(0),
+    )?;
     tags.iter().try_for_each(|tag| deleted_one(tx, repository, tag))
 }
 
@@ -71,12 +68,12 @@ fn deleted_one(tx: &mut Tx<'_>, repository: &RepositoryName, tag: &Tag) -> Resul
 
 /// The tags that point at a manifest, in byte order.
 pub(crate) fn of(connection: &Connection, repository: &RepositoryName, digest: &Digest) -> Result<Vec<Tag>> {
-    let mut statement = connection.prepare_cached(
+    connection.query(
         "SELECT name FROM tag
          WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND digest = ?2 ORDER BY name",
-    )?;
-    let rows = statement.query_map(params![repository.as_str(), digest.to_string()], |row| column(row, 0))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+        values![repository, digest],
+        |row| row.get(0),
+    )
 }
 
 /// The tags of a repository in byte order, behind `last`; `None` when there is no such repository.
@@ -87,8 +84,10 @@ pub(crate) fn list(
     limit: usize,
 ) -> Result<Option<Page<Tag>>> {
     let Some(id) = repositories::find(connection, repository)? else { return Ok(None) };
-    let mut statement = connection
-        .prepare_cached("SELECT name FROM tag WHERE repository = ?1 AND name > ?2 ORDER BY name LIMIT ?3")?;
-    let rows = statement.query_map(params![id, last, super::one_more(limit)], |row| column(row, 0))?;
-    page(rows, limit).map(Some)
+    let found = connection.query(
+        "SELECT name FROM tag WHERE repository = ?1 AND name > ?2 ORDER BY name LIMIT ?3",
+        values![id, last, super::one_more(limit)],
+        |row| row.get(0),
+    );
+    Ok(Some(page(found?, limit)))
 }

@@ -5,16 +5,16 @@
 use std::time::SystemTime;
 
 use deltaport_oci::{Digest, RepositoryName, Tag};
-use rusqlite::{Connection, Row, params};
 
-use super::{Tx, column, from_milliseconds, manifests, optional_column, repositories, size_column};
+use super::sql::{Connection, Row, values};
+use super::{Tx, from_milliseconds, manifests, repositories};
 use crate::error::Result;
 use crate::journal::Change;
 
 /// The longest text of a verdict, in bytes: with everything else, and escaped, it fits into a line of the journal.
 pub const MAX_VERDICT_LEN: usize = 16 << 10;
 /// Under how many names a manifest has verdicts. A manifest with more tags is judged again for each of the others.
-const MAX_NAMES: i64 = 64;
+const MAX_NAMES: usize = 64;
 
 /// What was decided about a manifest under one of its names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,29 +44,21 @@ pub(crate) fn put(
         return Ok(false);
     }
     let tag = verdict.tag.as_ref().map_or("", Tag::as_str);
-    let others: i64 = tx
-        .connection
-        .prepare_cached("SELECT count(*) FROM verdict WHERE repository = ?1 AND digest = ?2 AND tag <> ?3")?
-        .query_row(params![id, digest.to_string(), tag], |row| row.get(0))?;
+    let others: usize = tx.connection.one(
+        "SELECT count(*) FROM verdict WHERE repository = ?1 AND digest = ?2 AND tag <> ?3",
+        values![id, digest, tag],
+        |row| row.get(0),
+    )?;
     if others >= MAX_NAMES {
         return Ok(false);
     }
-    tx.connection
-        .prepare_cached(
-            "INSERT INTO verdict (repository, digest, tag, policy, at, accepted, text)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT DO UPDATE SET policy = excluded.policy, at = excluded.at,
-                 accepted = excluded.accepted, text = excluded.text",
-        )?
-        .execute(params![
-            id,
-            digest.to_string(),
-            tag,
-            verdict.policy.to_string(),
-            tx.now,
-            verdict.accepted,
-            verdict.text
-        ])?;
+    tx.connection.execute(
+        "INSERT INTO verdict (repository, digest, tag, policy, at, accepted, text)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (repository, digest, tag) DO UPDATE SET policy = excluded.policy, at = excluded.at,
+             accepted = excluded.accepted, text = excluded.text",
+        values![id, digest, tag, verdict.policy, tx.now, verdict.accepted, verdict.text],
+    )?;
     tx.log(&Change::Verdict {
         repository: repository.clone(),
         digest: *digest,
@@ -84,18 +76,18 @@ pub(crate) fn list(
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<Vec<Verdict>> {
-    let mut statement = connection.prepare_cached(
+    connection.query(
         "SELECT nullif(tag, ''), policy, at, accepted, text FROM verdict
          WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND digest = ?2 ORDER BY tag",
-    )?;
-    let rows = statement.query_map(params![repository.as_str(), digest.to_string()], read)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+        values![repository, digest],
+        read,
+    )
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Verdict> {
+fn read(row: &Row<'_>) -> Result<Verdict> {
     Ok(Verdict {
-        tag: optional_column(row, 0)?,
-        policy: column(row, 1)?,
+        tag: row.get(0)?,
+        policy: row.get(1)?,
         at: from_milliseconds(row.get(2)?),
         accepted: row.get(3)?,
         text: row.get(4)?,
@@ -104,12 +96,13 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Verdict> {
 
 /// How many manifests a policy has refused under some name, and accepted under none.
 pub(crate) fn refused(connection: &Connection, policy: &Digest) -> Result<u64> {
-    let mut statement = connection.prepare_cached(
+    connection.one(
         "SELECT count(DISTINCT repository || ' ' || digest) FROM verdict AS one
          WHERE accepted = 0 AND policy = ?1
              AND NOT EXISTS (SELECT 1 FROM verdict AS other
                  WHERE other.repository = one.repository AND other.digest = one.digest
                      AND other.policy = ?1 AND other.accepted = 1)",
-    )?;
-    Ok(statement.query_row([policy.to_string()], |row| size_column(row, 0))?)
+        values![policy],
+        |row| row.get(0),
+    )
 }

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, params};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 use super::cache::{Cache, Stale};
+use super::sql::{Connection, values};
 use crate::error::{Error, Result};
 use crate::faults::{self, Faults};
 use crate::journal::{self, Change, Journal};
@@ -61,10 +61,8 @@ impl<'a> Tx<'a> {
             return Ok(());
         }
         let change = journal::encode(change)?;
-        self.connection
-            .prepare_cached("INSERT INTO outbox (at, change) VALUES (?1, ?2)")?
-            .execute(params![self.now, change.get()])?;
-        let seq = self.connection.last_insert_rowid().unsigned_abs();
+        let insert = "INSERT INTO outbox (at, change) VALUES (?1, ?2) RETURNING seq";
+        let seq = self.connection.one(insert, values![self.now, change.get()], |row| row.get(0))?;
         self.lines.push((seq, self.now, change));
         Ok(())
     }
@@ -84,7 +82,7 @@ trait Job: Send {
 }
 
 struct Typed<T, F> {
-    work: Option<F>,
+    work: F,
     result: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
 }
@@ -92,11 +90,10 @@ struct Typed<T, F> {
 impl<T, F> Job for Typed<T, F>
 where
     T: Send,
-    F: FnOnce(&mut Tx<'_>) -> Result<T> + Send,
+    F: Fn(&mut Tx<'_>) -> Result<T> + Send,
 {
     fn run(&mut self, tx: &mut Tx<'_>) -> bool {
-        self.result = self.work.take().map(|work| work(tx));
-        matches!(self.result, Some(Ok(_)))
+        self.result.insert((self.work)(tx)).is_ok()
     }
 
     fn finish(self: Box<Self>, outcome: Result<()>) {
@@ -147,10 +144,10 @@ impl Writer {
     pub(crate) async fn change<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Typed { work: Some(work), result: None, reply };
+        let job = Typed { work, result: None, reply };
         self.send(Command::Change(Box::new(job))).await?;
         answer.await.map_err(|_| Error::closed())?
     }
@@ -247,8 +244,8 @@ impl State {
         let committed = self.run_group(group, &mut done, &mut lines, &mut stale);
         if let Err(error) = committed {
             // A statement may have ended the transaction already; then there is nothing to roll back.
-            if !self.connection.is_autocommit() {
-                let _ = self.connection.execute_batch("ROLLBACK");
+            if self.connection.in_transaction() {
+                let _ = self.connection.batch("ROLLBACK");
             }
             // A commit that failed may still have happened: ask the outbox, and trust no remembered answer.
             self.cache.invalidate(&stale);
@@ -292,7 +289,7 @@ impl State {
             outcome = self.faults.at(faults::BEFORE_COMMIT).map_err(Error::from);
         }
         if outcome.is_ok() {
-            outcome = self.connection.execute_batch("COMMIT").map_err(Error::from);
+            outcome = self.connection.batch("COMMIT");
         }
         done.extend(group.map(|job| Done { job, logged: false }));
         outcome
@@ -302,12 +299,10 @@ impl State {
         if self.pending.len() > BACKLOG {
             self.flush_journal()?;
         }
-        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        self.connection.batch("BEGIN IMMEDIATE")?;
         let last = self.journal.last();
         if last > self.delivered {
-            self.connection
-                .prepare_cached("DELETE FROM outbox WHERE seq <= ?1")?
-                .execute([last.cast_signed()])?;
+            self.connection.execute("DELETE FROM outbox WHERE seq <= ?1", values![last])?;
             self.delivered = last;
         }
         Ok(())
@@ -332,7 +327,7 @@ impl State {
                 stale.extend(new_stale);
                 self.savepoint("RELEASE change")
             }
-            Ok(false) if connection.is_autocommit() => {
+            Ok(false) if !connection.in_transaction() => {
                 // The engine gave the whole transaction up, for instance because the disk is full.
                 job.finish(Err(Error::closed()));
                 Err(Error::Io(io::Error::other("the transaction was rolled back")))
@@ -356,8 +351,7 @@ impl State {
     }
 
     fn savepoint(&self, sql: &str) -> Result<()> {
-        self.connection.prepare_cached(sql)?.execute([])?;
-        Ok(())
+        self.connection.execute(sql, values![]).map(|_| ())
     }
 
     /// Brings the journal up to the last commit.
