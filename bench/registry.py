@@ -158,10 +158,12 @@ def push_image(server, repository, tag, blobs):
     assert status == 201, (server.name, status, answer)
 
 
-def wrk(server, path, connections, seconds):
-    """Requests and bytes per second that the load generator saw; any error answer ends the run."""
+def wrk(server, path, connections, seconds, script=None):
+    """Requests and bytes per second that the load generator saw; any error answer ends the run. A script says what is
+    asked."""
+    how = ["-s", script] if script else []
     output = subprocess.run(
-        ["wrk", "-t2", f"-c{connections}", f"-d{seconds}s", "-H", f"Accept: {MANIFEST}", server.url(path)],
+        ["wrk", "-t2", f"-c{connections}", f"-d{seconds}s", *how, "-H", f"Accept: {MANIFEST}", server.url(path)],
         check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in output:
         sys.exit(f"{server.name} answered with errors:\n{output}")
