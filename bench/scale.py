@@ -4,8 +4,10 @@
     cargo build --release && python3 bench/scale.py [--metadata URL] [--repositories N] [--rounds N] [--json FILE]
 
 Two registries are filled by pushing: one with 100 repositories of 10 tags, the other with --repositories (100,000) of 10
-tags. Then each is asked the same questions in turn, about repositories and tags chosen at random from all that it has: a
-manifest by tag, a page of tags, the referrers of a manifest, and a page of the catalog. It wants the Debian package wrk.
+tags. Then each is asked the same questions in turn, about repositories chosen at random from all that it has: a page of tags,
+the referrers of a manifest, a page of the catalog, and a manifest by tag, of which nothing is remembered (`cache.manifests`
+is 0). At last manifests are remembered, as they are by default, and 1,000 tags are asked for again and again: in the small
+registry these are all tags, in the large one 100 repositories far from each other. It wants the Debian package wrk.
 
 Names are kept in the registry's own database; with --metadata in PostgreSQL, where the URL names a database that is used
 for the large registry, and one with `_small` behind its name for the small one; both must be there and empty.
@@ -17,6 +19,7 @@ import hashlib
 import json
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -31,16 +34,16 @@ BAR = 1.3
 
 # wrk asks for paths that it makes from random numbers; the seed is the same for every registry.
 ASK = """
-local repositories, kind = %d, "%s"
+local repositories, step, kind = %d, %d, "%s"
 math.randomseed(20261122)
 request = function()
-  local number = math.random(0, repositories - 1)
+  local number = step * math.random(0, repositories / step - 1)
   local name = string.format("/v2/team%%02d/app%%07d", number %% 100, number)
   local path
   if kind == "manifest" then path = name .. "/manifests/v" .. math.random(0, %d)
   elseif kind == "tags" then path = name .. "/tags/list?n=5&last=v2"
   elseif kind == "referrers" then path = name .. "/referrers/%s"
-  else path = string.format("/v2/_catalog?n=20&last=team%%02d/app%%07d", number %% 100, number) end
+  else path = string.format("/v2/_catalog?n=3&last=team%%02d/app%%07d", number %% 100, number) end
   return wrk.format("GET", path)
 end
 """
@@ -64,7 +67,7 @@ def pushes(number):
     tags = "&".join(f"tag=v{tag}" for tag in range(TAGS))
     yield f"{name}/manifests/{SUBJECT}?{tags}", IMAGE
     # Not every repository has referrers: they would be most of the database.
-    for index in range(REFERRERS if number % 100 == 0 else 0):
+    for index in range(REFERRERS if number % 20 == 0 else 0):
         subject = {"mediaType": MANIFEST, "digest": SUBJECT, "size": len(IMAGE)}
         body = manifest(subject=subject, annotations={"index": str(index)})
         yield f"{name}/manifests/sha256:{hashlib.sha256(body).hexdigest()}", body
@@ -99,11 +102,12 @@ async def fill(port, repositories):
     await asyncio.gather(*(push_all(port, shared) for _ in range(PUSHERS)))
 
 
-def start(options, directory, name, metadata):
+def start(options, directory, name, metadata, remembered):
     port, home = free_port(), os.path.join(directory, name)
-    os.makedirs(home)
+    os.makedirs(home, exist_ok=True)
     path = os.path.join(home, "deltaport.toml")
     storage = f"[storage]\nmetadata = '{metadata}'\n" if metadata else ""
+    storage += "" if remembered else "[cache]\nmanifests = '0B'\n"
     with open(path, "w") as file:
         file.write(f"listen = '127.0.0.1:{port}'\ndata = '{home}/data'\n{storage}[log]\nlevel = 'warn'\n")
     return Server(name, [options.binary, "serve", "--config", path], port, home)
@@ -114,15 +118,22 @@ def small_one(url):
     return urllib.parse.urlunsplit(parts._replace(path=parts.path + "_small"))
 
 
-def ask(server, repositories, kind, directory, seconds):
-    # Referrers are asked of repositories that have some: every hundredth.
+def ask(server, repositories, step, kind, directory, seconds):
     script = os.path.join(directory, f"{kind}-{server.name}.lua")
-    text = ASK % (repositories, kind, TAGS - 1, SUBJECT)
-    if kind == "referrers":
-        text = text.replace("math.random(0, repositories - 1)", "100 * math.random(0, repositories / 100 - 1)")
     with open(script, "w") as file:
-        file.write(text)
+        file.write(ASK % (repositories, step, kind, TAGS - 1, SUBJECT))
     return wrk(server, "/", 8, seconds, script)[0]
+
+
+def measure(options, directory, servers, steps, kind, what, table):
+    """Asks each registry in turn, about every so many-th of its repositories."""
+    measures = {name: lambda name=name: ask(servers[name], options.sizes[name], steps[name], kind, directory,
+                                            options.seconds) for name in servers}
+    results = in_turn(options.rounds, measures)
+    slower = ratio(results, "small", "large")
+    rates = {name: f"{statistics.median(rates):,.0f}/s" for name, rates in results.items()}
+    row(table, what, rates["large"], f"{100 * TAGS:,} tags", rates["small"], f"{slower:.2f} x", f"<= {BAR} x",
+        slower <= BAR)
 
 
 def main():
@@ -138,24 +149,24 @@ def main():
     if not shutil.which("wrk"):
         sys.exit("install the package wrk")
     directory = tempfile.mkdtemp(prefix="scale-", dir=options.dir)
-    sizes = {"small": 100, "large": options.repositories}
+    options.sizes = {"small": 100, "large": options.repositories}
     places = {"small": options.metadata and small_one(options.metadata), "large": options.metadata}
     servers, table = {}, []
     try:
-        for name, repositories in sizes.items():
-            servers[name] = start(options, directory, name, places[name])
+        for name, repositories in options.sizes.items():
+            servers[name] = start(options, directory, name, places[name], remembered=False)
             began = time.monotonic()
             asyncio.run(fill(servers[name].port, repositories))
             print(f"{name}: {repositories * TAGS} tags in {time.monotonic() - began:.0f} s", file=sys.stderr)
-        for kind, what in {"manifest": "GET manifest by tag", "tags": "a page of tags", "referrers": "referrers",
-                           "catalog": "a page of the catalog"}.items():
-            measures = {name: lambda name=name: ask(servers[name], sizes[name], kind, directory, options.seconds)
-                        for name in servers}
-            results = in_turn(options.rounds, measures)
-            slower = ratio(results, "small", "large")
-            rates = {name: f"{sorted(rates)[len(rates) // 2]:,.0f}/s" for name, rates in results.items()}
-            row(table, what, rates["large"], f"{100 * TAGS:,} tags", rates["small"], f"{slower:.2f} x", f"<= {BAR} x",
-                slower <= BAR)
+        every, some = dict.fromkeys(servers, 1), dict.fromkeys(servers, 20)
+        for kind, what, steps in [("manifest", "GET manifest by tag, none remembered", every), ("tags", "a page of tags", every),
+                                  ("referrers", "referrers", some), ("catalog", "a page of the catalog", every)]:
+            measure(options, directory, servers, steps, kind, what, table)
+        for name in options.sizes:
+            servers[name].stop()
+            servers[name] = start(options, directory, name, places[name], remembered=True)
+        hundred = {name: repositories // 100 for name, repositories in options.sizes.items()}
+        measure(options, directory, servers, hundred, "manifest", "GET manifest by tag, 1,000 of them, remembered", table)
     finally:
         for server in servers.values():
             server.stop()
