@@ -10,6 +10,7 @@
 //! - [`postgres`]: a real PostgreSQL, with a database for each test.
 //! - [`process`]: the real binary, started on a free port, killed, started again.
 //! - [`upstream`]: a registry that follows a script, faults included.
+//! - [`s3`]: an S3 server that counts requests and breaks on purpose.
 //! - [`signer`]: a key, and signatures of images as podman makes them.
 //! - [`tls`]: a certificate authority and a certificate for loopback.
 
@@ -18,6 +19,7 @@ pub mod http;
 pub mod issuer;
 pub mod postgres;
 pub mod process;
+pub mod s3;
 pub mod sample;
 pub mod signer;
 pub mod tls;
