@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // the helpers of tests fail as tests do
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use deltaport_oci::Digest;
@@ -80,8 +82,6 @@ async fn what_takes_the_room_is_told_beside_a_running_server_and_is_taken_back_w
     let (code, text) = run(&server, &["usage"]);
     assert!(code == 0 && text.contains("team/app") && text.contains("alone"), "{text}");
 
-    let (code, _) = run(&server, &["gc"]);
-    assert_eq!(code, 1, "the server has the data");
     let manifest = format!("/v2/team/app/manifests/{}", image.manifest.digest);
     assert_eq!(server.client().send(Request::delete(&manifest)).await.status, 202);
     assert!(server.terminate().success());
@@ -99,6 +99,82 @@ async fn what_takes_the_room_is_told_beside_a_running_server_and_is_taken_back_w
     let (_, text) = run(&server, &["usage", "--json"]);
     let json: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&json["blobs"], &json["repositories"]), (&Value::from(0), &Value::Array(Vec::new())));
+}
+
+/// A server without grace, with blobs that nothing refers to, that was killed once.
+async fn crowded_with(image: &Image) -> Server {
+    let mut server = Launch::new(env!("CARGO_BIN_EXE_deltaport"))
+        .config("[collect]\ngrace = \"0s\"\ninterval = \"1h\"\n")
+        .start()
+        .await;
+    let client = server.client();
+    for blob in image.blobs() {
+        let upload = Request::post("/v2/team/app/blobs/uploads/").query("digest", blob.digest);
+        assert_eq!(client.send(upload.body(blob.bytes.clone())).await.status, 201);
+    }
+    // What a server that was killed left behind is in nobody's way.
+    server.kill();
+    assert!(server.launch().data().join("private/commands").exists());
+    server.start_again().await;
+    server
+}
+
+#[tokio::test]
+async fn a_running_server_takes_back_room_itself_when_it_is_told_to() {
+    let image = Image::small(7);
+    let mut server = crowded_with(&image).await;
+    let bytes: usize = image.blobs().map(|content| content.bytes.len()).sum();
+    let socket = server.launch().data().join("private/commands");
+    let mode = std::fs::metadata(socket.parent().unwrap()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "nobody else may give commands");
+    let mut collected = 0;
+    for _ in 0..2 {
+        let (code, text) = run(&server, &["gc", "--json"]);
+        let json: Value = serde_json::from_str(&text).unwrap();
+        assert!(code == 0 && json["ok"] == true, "{text}");
+        collected += json["collected"]["bytes"].as_u64().unwrap();
+    }
+    assert_eq!(collected, u64::try_from(bytes).unwrap());
+    let (code, text) = run(&server, &["gc"]);
+    assert!(code == 0 && text.starts_with("Evicted 0 images"), "{text}");
+    let metrics = server.client().send(Request::get("/metrics")).await.text();
+    let runs = metrics.lines().find(|line| line.contains("collector_runs_total ")).unwrap();
+    assert!(runs.ends_with(" 3"), "{runs}");
+    assert!(server.terminate().success());
+    assert!(!socket.exists(), "who stopped takes no commands");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_told() {
+    let mut server = crowded_with(&Image::small(8)).await;
+    let socket = server.launch().data().join("private/commands");
+    // Somebody who is not asked again.
+    for strange in ["", "nonsense\n", &format!("{}\n", "x".repeat(100_000))] {
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        // It may hang up before it has heard everything.
+        let _ = stream.write_all(strange.as_bytes());
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        assert!(answer.is_empty() || answer.starts_with("{\"failed\":"), "{answer}");
+    }
+    assert_eq!(run(&server, &["gc"]).0, 0);
+
+    std::fs::remove_file(&socket).unwrap();
+    let (code, text) = run(&server, &["gc"]);
+    assert_eq!(code, 1);
+    assert!(
+        text.contains(&format!("only process {}", server.pid())) && text.contains("takes no commands"),
+        "{text}"
+    );
+    // One that takes the command and dies.
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let dying = std::thread::spawn(move || drop(listener.accept().unwrap()));
+    let (code, text) = run(&server, &["gc", "--json"]);
+    dying.join().unwrap();
+    assert_eq!(code, 1);
+    assert!(text.contains("does not answer, so this may be done or not"), "{text}");
+    assert!(server.terminate().success(), "{}", server.log());
 }
 
 #[tokio::test]

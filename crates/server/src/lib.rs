@@ -18,6 +18,7 @@ mod exchange;
 mod handlers;
 mod identity;
 mod line;
+mod local;
 mod metrics;
 mod options;
 mod passwords;
@@ -33,5 +34,6 @@ mod tls;
 
 pub use audit::AuditLog;
 pub use challenges::Challenges;
+pub use local::{CommandError, Commands, take_back};
 pub use options::{Limits, Options, Tls};
 pub use serve::{BindError, Server};

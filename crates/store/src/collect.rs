@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use deltaport_oci::Digest;
+use serde::{Deserialize, Serialize};
 
 use crate::core::Core;
 use crate::error::Result;
@@ -21,7 +22,7 @@ use crate::{disk, faults, partial};
 const STEP: usize = 64;
 
 /// What one run of the collector did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Collected {
     /// Blobs removed.
     pub blobs: u64,

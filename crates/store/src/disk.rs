@@ -103,7 +103,7 @@ pub(crate) fn digest_file(path: &Path, algorithm: Algorithm) -> io::Result<Diges
 pub(crate) struct ProcessLock(#[allow(dead_code, reason = "held, not used")] File);
 
 impl ProcessLock {
-    /// Fails with [`Error::Unusable`] when another process, or another store of this one, has it.
+    /// Fails with [`Error::InUse`] when another process, or another store of this one, has it.
     pub(crate) fn take(layout: &Layout) -> Result<Self> {
         let path = layout.lock();
         let mut file =
@@ -113,11 +113,8 @@ impl ProcessLock {
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut owner = String::new();
                 let _ = (&mut file).take(20).read_to_string(&mut owner);
-                return Err(Error::Unusable(format!(
-                    "{} is in use by process {}; stop it, or choose another data directory",
-                    layout.root().display(),
-                    owner.trim()
-                )));
+                let root = layout.root().to_owned();
+                return Err(Error::InUse { root, owner: owner.trim().to_owned() });
             }
             Err(error) => return Err(error.into()),
         }

@@ -1,6 +1,7 @@
 //! Why the store could not do something.
 
 use std::io;
+use std::path::PathBuf;
 
 use deltaport_oci::Digest;
 
@@ -37,6 +38,14 @@ pub enum Error {
     /// The disk is full, or would leave less than [`Options::keep_free`](crate::Options::keep_free).
     #[error("not enough disk space")]
     NoSpace,
+    /// Another process, or another store of this one, has the directory open.
+    #[error("{} is in use by process {owner}; stop it, or choose another data directory", root.display())]
+    InUse {
+        /// The directory.
+        root: PathBuf,
+        /// The process, as it has said itself.
+        owner: String,
+    },
     /// The directory cannot be opened as a store as it is; the text says what the operator can do.
     #[error("{0}")]
     Unusable(String),
@@ -67,6 +76,7 @@ impl Error {
             Self::TooManyUploads => Self::TooManyUploads,
             Self::Missing(digests) => Self::Missing(digests.clone()),
             Self::NoSpace => Self::NoSpace,
+            Self::InUse { root, owner } => Self::InUse { root: root.clone(), owner: owner.clone() },
             Self::Unusable(text) => Self::Unusable(text.clone()),
             Self::Corrupt(text) => Self::Corrupt(text.clone()),
             Self::Io(error) => Self::Io(share_io(error)),

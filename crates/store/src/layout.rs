@@ -18,6 +18,7 @@
 //!   private/<name>             secrets and what is known of others' keys; mode 0600, replaced whole
 //!   private/<name>.new         such a file before it takes the place of the old one
 //!   private/lock               flock(2) of who changes one of them
+//!   private/commands           the socket at which a running server takes commands of this machine
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -170,6 +171,10 @@ impl Layout {
 
     pub(crate) fn new_private(&self, name: &str) -> PathBuf {
         self.private(&format!("{name}.new"))
+    }
+
+    pub(crate) fn commands(&self) -> PathBuf {
+        self.private("commands")
     }
 
     pub(crate) fn private_lock(&self) -> PathBuf {

@@ -48,7 +48,7 @@ pub use names::{
     NewManifest, Page, Referenced, Verdict,
 };
 pub use partial::Partial;
-pub use private::{MAX_PRIVATE_LEN, PrivateFile, Stamp};
+pub use private::{CommandSocket, MAX_PRIVATE_LEN, PrivateFile, Stamp};
 pub use rebuild::{Rebuilt, rebuild};
 pub use staging::Staging;
 pub use uploads::{Appender, Uploads};

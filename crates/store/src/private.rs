@@ -91,17 +91,48 @@ impl PrivateFile {
     }
 
     fn make_home(&self) -> io::Result<()> {
-        let home = self.path.parent().unwrap_or(Path::new("."));
-        if home.is_dir() {
-            return Ok(());
-        }
-        if let Some(root) = home.parent() {
-            make_directory(root)?;
-        }
-        match fs::DirBuilder::new().mode(0o700).create(home) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => sync_parent(home),
-        }
+        make_home(&self.path)
+    }
+}
+
+/// Where whoever has a data directory open takes commands of this machine: a socket in a directory that nobody but this
+/// user may enter.
+#[derive(Clone, Debug)]
+pub struct CommandSocket {
+    path: PathBuf,
+}
+
+impl CommandSocket {
+    /// The socket of the data directory `root`. Nothing is opened or made.
+    pub fn new(root: &Path) -> Self {
+        Self { path: Layout::new(root).commands() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes room for it: makes its directory, and removes what a process left there that was killed. Only for who has
+    /// the store open.
+    pub fn clear(&self) -> io::Result<()> {
+        make_home(&self.path)?;
+        remove_if_there(&self.path).map(drop)
+    }
+}
+
+/// Makes the directory that a private file is in.
+fn make_home(file: &Path) -> io::Result<()> {
+    let home = file.parent().unwrap_or(Path::new("."));
+    if home.is_dir() {
+        return Ok(());
+    }
+    if let Some(root) = home.parent() {
+        make_directory(root)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(home) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_parent(home),
     }
 }
 

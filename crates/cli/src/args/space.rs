@@ -28,9 +28,10 @@ pub(crate) struct Usage {
 /// from upstreams and is more than `space` in the configuration allows, the least
 /// recently used first, and removes what nothing has referred to for `collect.grace`.
 /// Upstreams are asked whether they still have what is to go; nothing goes that could not
-/// be fetched again. deltaport must not be running on these data.
+/// be fetched again.
 ///
-/// Without --config, what `deltaport serve` does without one is in effect.
+/// When `deltaport serve` runs on these data, that server does it, with its own
+/// configuration; otherwise --config says what is in effect, or the defaults do.
 ///
 /// Exits with 0 when it was done, with 1 when it was not, or when more room is taken
 /// than `space` allows and nothing more can be evicted now.

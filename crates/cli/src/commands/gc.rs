@@ -1,12 +1,12 @@
 //! `deltaport gc`: room taken back now.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use deltaport_registry::space::Evicted;
-use deltaport_store::Collected;
+use deltaport_registry::space::{Evicted, TakenBack};
+use deltaport_store::{Collected, CommandSocket, Store};
 use serde_json::json;
 
 use crate::args::{Gc, Place};
@@ -18,7 +18,14 @@ pub(crate) fn run(args: &Gc, output: &mut Output) -> anyhow::Result<ExitCode> {
     logging::start_for_command();
     let (settings, data) = configured(&args.place)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
-    let (evicted, collected) = runtime.block_on(take_back(&settings, data))?;
+    let taken = match runtime.block_on(wiring::store(&settings, &data)) {
+        Ok(store) => runtime.block_on(take_back(&settings, store))?,
+        Err(error) => match error.downcast_ref() {
+            Some(deltaport_store::Error::InUse { owner, .. }) => ask(&data, owner)?,
+            _ => return Err(error),
+        },
+    };
+    let TakenBack { evicted, collected } = taken;
     let good = evicted.missing == 0;
     match args.json {
         true => output.json(&json!({
@@ -44,17 +51,18 @@ fn configured(place: &Place) -> anyhow::Result<(Settings, PathBuf)> {
     Ok((settings, data))
 }
 
-async fn take_back(settings: &Settings, data: PathBuf) -> anyhow::Result<(Evicted, Collected)> {
-    let store = wiring::store(settings, &data).await?;
+async fn take_back(settings: &Settings, store: Store) -> anyhow::Result<TakenBack> {
     let registry = wiring::registry(settings, store.clone())?;
-    let done = async {
-        let evicted = registry.evict(SystemTime::now()).await.context("nothing was evicted")?;
-        let collected = store.collect(SystemTime::now()).await.context("nothing was collected")?;
-        anyhow::Ok((evicted, collected))
-    };
-    let done = done.await;
+    let taken = registry.take_back(SystemTime::now()).await.context("not everything was taken back");
     store.close().await.context("cannot close the store")?;
-    done
+    taken
+}
+
+/// Has the process that has the data open do it.
+fn ask(data: &Path, owner: &str) -> anyhow::Result<TakenBack> {
+    let socket = CommandSocket::new(data);
+    let taken = deltaport_server::take_back(socket.path());
+    taken.with_context(|| format!("only process {owner}, which has {} open, can do this", data.display()))
 }
 
 fn words(evicted: &Evicted, collected: &Collected) -> String {

@@ -1,12 +1,13 @@
 //! `deltaport serve`.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use deltaport_registry::Registry;
-use deltaport_server::{AuditLog, Server};
+use deltaport_server::{AuditLog, Commands, Server};
+use deltaport_store::CommandSocket;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +72,7 @@ async fn serve(args: &Serve, settings: &Settings, output: &mut Output) -> anyhow
         let (proofs, stop) = (Proofs(server.challenges()), stop.clone());
         tokio::spawn(async move { deltaport_acme::keep(acme, &proofs, stop).await });
     }
+    let commands = tokio::spawn(take_commands(data.clone(), registry.clone(), stop.clone()));
     registry.resume();
     reload_on_hangup(args.clone(), settings, registry, audit)?;
     let drained = server.run(stop).await;
@@ -78,9 +80,22 @@ async fn serve(args: &Serve, settings: &Settings, output: &mut Output) -> anyhow
     mirrors.await.context("the schedule of the mirrors failed")?;
     review.await.context("judging what is here failed")?;
     policy.await.context("reading the policy again failed")?;
+    commands.await.context("taking commands failed")?;
     store.close().await.context("cannot close the store")?;
     tracing::info!(drained, "stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes commands of this machine, until `stop`. Without them everything else goes on.
+async fn take_commands(data: PathBuf, registry: Registry, stop: CancellationToken) {
+    let socket = CommandSocket::new(&data);
+    match socket.clear().and_then(|()| Commands::bind(socket.path())) {
+        Ok(commands) => commands.run(registry, stop).await,
+        Err(error) => {
+            let path = socket.path().display();
+            tracing::warn!(%error, %path, "`deltaport gc` cannot reach this server");
+        }
+    }
 }
 
 /// What certificate authorities look at is shown by our server.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use deltaport_client::{self as client, ErrorKind};
 use deltaport_oci::{Reference, Tag};
 use deltaport_store as store;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::image::Lost;
 use crate::upstream::{Ask, Lifetime, Source};
@@ -25,7 +25,7 @@ const MAX_QUESTIONS: usize = 512;
 const SLACK: u64 = 10;
 
 /// What a run came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evicted {
     /// Images that are gone.
     pub images: u64,

@@ -19,6 +19,7 @@ use crate::Registry;
 use crate::memory::Memory;
 use uses::Uses;
 
+pub use collect::TakenBack;
 pub use evict::Evicted;
 pub use pin::{Pin, PinError};
 
