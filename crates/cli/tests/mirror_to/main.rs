@@ -5,6 +5,7 @@
 
 mod deltas;
 mod harness;
+mod hours;
 mod interrupted;
 mod layout;
 mod prune;

@@ -48,7 +48,7 @@ use published::Publications;
 use questions::Questions;
 use tags::{Absence, Answers};
 
-pub(crate) use link::{Link, Terms};
+pub(crate) use link::{Cap, Claim, Link, Terms};
 pub(crate) use speed::Meter;
 
 /// How many blobs may be on their way or waiting for their turn.
@@ -67,7 +67,7 @@ pub(crate) struct Fills {
     /// What upstreams have said about what there is.
     answers: Answers,
     /// What all transfers share.
-    link: Link,
+    pub(crate) link: Link,
     /// Questions that are about to be asked.
     questions: Questions,
     /// One permit for each delta that is applied.

@@ -71,7 +71,8 @@ pub struct Rule {
     /// When its runs may go on. Outside these hours a run rests: no manifest or blob is asked for, blobs of which a part
     /// is here are broken off, and only deltas come to their ends.
     pub hours: Hours,
-    /// The most bytes of blobs a second that its runs fetch; `None` is as many as nobody else wants.
+    /// The most bytes of blobs a second that its runs fetch, and as many that they send to a destination; `None` is as many
+    /// as nobody else wants.
     pub bandwidth: Option<u64>,
 }
 

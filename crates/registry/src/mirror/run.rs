@@ -17,7 +17,7 @@ use super::report::{Now, Outcome, Report, TagReport};
 use super::send::Sent;
 use super::survey::Survey;
 use super::{Job, Rule, catalog, origin};
-use crate::fill::Link;
+use crate::fill::Cap;
 use crate::image::Failed;
 use crate::memory::Memory;
 use crate::{Error, Manifest, Registry, Result};
@@ -52,7 +52,7 @@ pub(crate) struct Mirrors {
     /// Repositories that the catalogs of upstreams have for rules.
     pub(super) catalogs: Memory<String, catalog::Found>,
     /// What the transfers of each rule that has a cap share.
-    caps: BTreeMap<String, Link>,
+    caps: BTreeMap<String, Cap>,
 }
 
 /// One run.
@@ -113,7 +113,7 @@ impl From<String> for Obstacle {
 impl Mirrors {
     pub(crate) fn new(rules: &[Rule]) -> Self {
         let capped = rules.iter().filter(|rule| rule.bandwidth.is_some());
-        let caps = capped.map(|rule| (rule.name.clone(), Link::new(usize::MAX, rule.bandwidth)));
+        let caps = capped.map(|rule| (rule.name.clone(), Cap::new(rule.bandwidth)));
         Self {
             runs: Mutex::default(),
             next: AtomicU64::new(1),
@@ -122,9 +122,9 @@ impl Mirrors {
         }
     }
 
-    /// What the transfers of this rule share, if it has a cap.
-    pub(super) fn cap(&self, rule: &str) -> Option<Link> {
-        self.caps.get(rule).cloned()
+    /// What the transfers of this rule share.
+    pub(super) fn cap(&self, rule: &str) -> Cap {
+        self.caps.get(rule).cloned().unwrap_or_default()
     }
 
     /// What the last run of a rule for a repository says of a tag: whether it was wanted; `None` while there is none that
@@ -525,6 +525,7 @@ impl Registry {
             },
             Step::SendBlob { .. } | Step::SendManifest { .. } | Step::SendTag { .. } => {
                 let target = job.to.as_ref().ok_or_else(|| "a step is about no destination".to_owned())?;
+                run.in_its_hours().await;
                 let Sent { bytes, note } = Box::pin(self.send(job, target, survey, step)).await?;
                 run.sent.fetch_add(bytes, Ordering::Relaxed);
                 run.report.send_modify(|report| {

@@ -1,7 +1,10 @@
 //! The steps that give content to a destination. All of it is here by then, and comes out of the store.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use deltaport_client as client;
 use deltaport_client::{Begun, ErrorKind, Offered, Upload};
@@ -9,10 +12,12 @@ use deltaport_oci::manifest::View;
 use deltaport_oci::wire::ByteRange;
 use deltaport_oci::{Algorithm, Digest, Reference, RepositoryName, Tag, media_type};
 use deltaport_store::Blob;
+use futures_util::{Stream, StreamExt as _};
 
 use super::destination::{At, Target};
 use super::plan::Step;
 use super::{Job, Survey};
+use crate::fill::Claim;
 use crate::upstream::Remote;
 use crate::{Manifest, Registry};
 
@@ -44,6 +49,8 @@ struct Parcel<'a> {
     repository: &'a RepositoryName,
     digest: &'a Digest,
     blob: &'a Blob,
+    /// What it is to the link: a transfer of the rule.
+    claim: &'a Claim,
 }
 
 impl Registry {
@@ -66,8 +73,10 @@ impl Registry {
                         *size
                     }
                     At::Registry { remote, repository } => {
+                        let claim = &Claim::for_mirror(job.repository.clone(), Arc::clone(&job.terms));
                         let blob = &blob;
-                        self.send_blob(Parcel { job, target, remote, repository, digest, blob }).await?
+                        self.send_blob(Parcel { job, target, remote, repository, digest, blob, claim })
+                            .await?
                     }
                 };
                 Ok(Sent { bytes, note: None })
@@ -109,14 +118,18 @@ impl Registry {
 
     /// Gives a blob to a registry; how many bytes were sent.
     async fn send_blob(&self, parcel: Parcel<'_>) -> Result<u64, String> {
-        let Parcel { target, digest, blob, .. } = parcel;
+        let Parcel { target, digest, blob, claim, .. } = parcel;
         let (mut attempt, mut sent) = (0, 0);
         loop {
+            claim.rested().await;
             let before = sent;
             let went = self.try_to_send(parcel, &mut sent).await;
             attempt = if sent > before { 0 } else { attempt + 1 };
             match went {
                 Ok(()) => break,
+                Err(_) if claim.must_rest() => {
+                    tracing::debug!(place = target.place, %digest, "an upload rests until the hours of its rule");
+                }
                 Err(error) if may_pass(&error) && attempt < ATTEMPTS => {
                     tracing::info!(place = target.place, %digest, %error, "an upload broke off and is taken up again");
                     tokio::time::sleep(PAUSE * 2_u32.pow(attempt)).await;
@@ -137,7 +150,7 @@ impl Registry {
 
     /// Goes on with an upload, or begins one; adds to `sent` what the registry has taken.
     async fn try_to_send(&self, parcel: Parcel<'_>, sent: &mut u64) -> Result<(), client::Error> {
-        let Parcel { job, target, remote, repository, digest, blob } = parcel;
+        let Parcel { job, target, remote, repository, digest, blob, .. } = parcel;
         let (client, size) = (&remote.client, blob.size());
         let mut upload = match self.upload_begun(client, target, repository, digest, size).await? {
             Some(upload) => upload,
@@ -155,7 +168,7 @@ impl Registry {
             self.note_upload(target, digest, Some(upload.place().to_owned())).await.map_err(unsaid)?;
             let start = upload.offset();
             let range = ByteRange { start, end: start + piece };
-            upload.append(piece, || blob.read(range)).await?;
+            upload.append(piece, || self.paced(parcel, range)).await?;
             *sent += upload.offset().saturating_sub(start);
             if upload.offset() <= start || upload.offset() > size {
                 let why = "takes a piece of an upload and says that it has another".to_owned();
@@ -163,9 +176,30 @@ impl Registry {
             }
         }
         let range = ByteRange { start: upload.offset(), end: size };
-        upload.finish(digest, range.len(), || blob.read(range)).await?;
+        upload.finish(digest, range.len(), || self.paced(parcel, range)).await?;
         *sent += range.len();
         Ok(())
+    }
+
+    /// A part of a blob, as fast as the rule may send it. It breaks off when the hours of the rule end: what has arrived
+    /// need not be sent again.
+    fn paced(
+        &self,
+        parcel: Parcel<'_>,
+        range: ByteRange,
+    ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+        let (link, claim) = (self.0.fills.link.clone(), parcel.claim.clone());
+        parcel.blob.read(range).then(move |chunk| {
+            let (link, claim) = (link.clone(), claim.clone());
+            async move {
+                let chunk = chunk?;
+                if claim.must_rest() {
+                    return Err(io::Error::other("the hours of the rule are over"));
+                }
+                link.send(&claim, chunk.len() as u64).await;
+                Ok(chunk)
+            }
+        })
     }
 
     /// The upload of a blob that an earlier attempt or process has begun, if the registry still knows it.

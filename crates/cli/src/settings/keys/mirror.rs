@@ -183,16 +183,17 @@ pub(in crate::settings) const MIRROR: &[Key<Mirror>] = &[
             example: "[\"mon-fri 22:00-05:00\", \"sat,sun 00:00-24:00\"]",
             means: "at any hour",
         },
-        about: "The hours in `timezone` in which runs may fetch; the days are those on which they begin. Outside them a run \
-                rests, and goes on in the next window where it was: blobs are broken off and taken up again, only deltas \
+        about: "The hours in `timezone` in which runs may fetch and send; the days are those on which they begin. Outside them a run \
+                rests, and goes on in the next window where it was: blobs are broken off and taken up again, uploads too, only deltas \
                 are fetched to their ends. What a client pulls comes at any hour.",
     },
     Key {
         name: "bandwidth",
         slot: Slot::Size(|m| &mut m.bandwidth, Size(0)..=Size(1024 * GIB)),
         default: Default::Value("\"0B\""),
-        about: "The most bytes of blobs a second that runs of this rule take, within fill.bandwidth. Whatever it is, clients \
-                come first: while something is fetched for one, runs take next to nothing. 0B is no cap.",
+        about: "The most bytes of blobs a second that runs of this rule fetch, within fill.bandwidth, and as many that they \
+                send to a destination. Whatever it is, clients come first: while something is fetched for one, runs take \
+                next to nothing. 0B is no cap.",
     },
 ];
 
