@@ -108,6 +108,7 @@ pub(crate) fn registry(settings: &Settings, store: Store) -> anyhow::Result<Regi
             maximum_layer: settings.delta.maximum_layer.0,
             history: count(settings.delta.history),
         },
+        replicas: deltaport_registry::Replicas::default(),
     };
     let registry = Registry::new(options, store, rules(settings)?);
     registry.check_mirrors().map_err(|why| anyhow!(why))?;

@@ -8,6 +8,7 @@
 //! `uploads`, `lists`, `mount`. Every one of them expects that [`Registry::authorize`] was asked first, and says where
 //! more than that is decided.
 
+mod alone;
 mod authorize;
 mod error;
 mod files;
@@ -47,7 +48,7 @@ pub use deltaport_store::{Manifest, Page};
 pub use error::{Error, Kind, Result};
 pub use gate::{Refusal, Trust, Verdict};
 pub use metrics::Metrics;
-pub use options::{Collect, Delta, Fill, Limits, Options, Space, Validate};
+pub use options::{Collect, Delta, Fill, Limits, Options, Replicas, Space, Validate};
 pub use pull::Pulled;
 pub use push::{NewManifest, PutManifest};
 pub use uploads::{Incoming, Upload};

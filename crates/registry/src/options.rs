@@ -31,6 +31,22 @@ pub struct Options {
     pub fill: Fill,
     /// How deltas between layers are made and applied.
     pub delta: Delta,
+    /// How replicas share what only one of them does at a time.
+    pub replicas: Replicas,
+}
+
+/// How the replicas over one store share what only one of them does at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Replicas {
+    /// For how long a replica that has died is believed to be at work: then another one takes its place. One that lives says
+    /// so three times as often.
+    pub lease: Duration,
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self { lease: Duration::from_secs(30) }
+    }
 }
 
 /// How much callers may ask for.

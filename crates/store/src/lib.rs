@@ -21,6 +21,7 @@ mod fsck;
 mod inflow;
 mod journal;
 mod layout;
+mod lease;
 mod names;
 mod open;
 mod partial;
@@ -43,9 +44,10 @@ pub use collect::Collected;
 pub use error::{Error, Result};
 pub use faults::Faults;
 pub use fsck::{Code, Finding, FsckOptions, Progress, Report, Severity, fsck};
+pub use lease::Lease;
 pub use names::{
     Absence, Cached, ClaimLimits, DeltaJob, Evicted, Layer, LayerDelta, MAX_VERDICT_LEN, Manifest, Names,
-    NewManifest, Page, Referenced, Verdict,
+    NewManifest, Page, Referenced, Slot, Verdict,
 };
 pub use partial::Partial;
 pub use private::{CommandSocket, MAX_PRIVATE_LEN, PrivateFile, Stamp};

@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::layout::{Layout, is_upload_id};
 use crate::names::database::Database;
 use crate::names::sql::Connection;
-use crate::names::{jobs, milliseconds, review, sessions};
+use crate::names::{jobs, leases, milliseconds, review, sessions};
 use crate::partial;
 
 /// Opens the store of `options`. Blocks.
@@ -84,6 +84,7 @@ fn recover(layout: &Layout, connection: &Connection) -> Result<()> {
     }
     partial::remove_leftovers(layout)?;
     disk::remove_if_there(&layout.new_journal())?;
+    leases::release_all(connection)?;
     jobs::release_all(connection)
 }
 

@@ -73,7 +73,10 @@ async fn serve(args: &Serve, settings: &Settings, output: &mut Output) -> anyhow
         tokio::spawn(async move { deltaport_acme::keep(acme, &proofs, stop).await });
     }
     let commands = tokio::spawn(take_commands(data.clone(), registry.clone(), stop.clone()));
-    registry.resume();
+    let deltas = tokio::spawn({
+        let (registry, stop) = (registry.clone(), stop.clone());
+        async move { registry.make_deltas(stop).await }
+    });
     reload_on_hangup(args.clone(), settings, registry, audit)?;
     let drained = server.run(stop).await;
     collector.await.context("the collector failed")?;
@@ -81,6 +84,7 @@ async fn serve(args: &Serve, settings: &Settings, output: &mut Output) -> anyhow
     review.await.context("judging what is here failed")?;
     policy.await.context("reading the policy again failed")?;
     commands.await.context("taking commands failed")?;
+    deltas.await.context("looking for deltas that are to be made failed")?;
     store.close().await.context("cannot close the store")?;
     tracing::info!(drained, "stopped");
     Ok(ExitCode::SUCCESS)

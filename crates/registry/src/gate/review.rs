@@ -12,12 +12,15 @@ use crate::{Registry, Result};
 
 /// How often it is looked whether the policy has changed.
 const LOOK: Duration = Duration::from_secs(1);
+/// What the lease is called of who judges.
+const LEASE: &str = "review";
 /// How many names are read at once.
 const PAGE: usize = 256;
 
 impl Registry {
     /// Judges everything that has a tag again after each change of the policy, one manifest at a time and without asking
-    /// any upstream, until `stop`. What is asked for meanwhile is judged first.
+    /// any upstream, until `stop`. What is asked for meanwhile is judged first. Of several replicas one does so at a time;
+    /// the next finds the verdicts of the last.
     pub async fn review(&self, stop: CancellationToken) {
         let mut reviewed = None;
         while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
@@ -28,13 +31,20 @@ impl Registry {
             if reviewed == Some(court.trust.id) {
                 continue;
             }
-            match stop.run_until_cancelled(self.review_all(&court)).await {
-                Some(Ok(count)) => {
+            match stop.run_until_cancelled(self.alone(LEASE, Box::pin(self.review_all(&court)))).await {
+                Some(Ok(Some(Ok(count)))) => {
                     tracing::info!(tags = count, policy = %court.trust.id, "everything here was judged by the policy");
                     reviewed = Some(court.trust.id);
                 }
-                Some(Err(failure)) => {
+                Some(Ok(None)) => {
+                    let pause = tokio::time::sleep(self.options().replicas.lease);
+                    stop.run_until_cancelled(pause).await;
+                }
+                Some(Ok(Some(Err(failure)))) => {
                     tracing::warn!(%failure, "not everything could be judged by the policy; it is tried again");
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "nothing could be judged by the policy; it is tried again");
                 }
                 None => return,
             }

@@ -125,31 +125,31 @@ impl Gate {
 }
 
 impl Hours {
-    /// Waits until the next time of a schedule; forever when there is none.
-    pub(super) async fn next(&self, schedule: &Cron, clock: Clock) {
+    /// Waits until the next time of a schedule, and returns that; waits forever when there is none.
+    pub(super) async fn next(&self, schedule: &Cron, clock: Clock) -> Timestamp {
         let Some(next) = schedule.next((clock.0)(), &self.zone) else { return std::future::pending().await };
         loop {
             let now = (clock.0)();
             if now >= next {
-                return;
+                return next;
             }
             tokio::time::sleep(until(now, next)).await;
         }
     }
 
-    /// Whether it is the hour of a run that was to begin in the window that is open: a process that is started again
-    /// within it takes the run up and does not leave the rest of the night unused.
-    pub(super) fn is_hour_of(&self, schedule: &Cron, now: Timestamp) -> bool {
-        let Ok(mut at) = now.checked_sub(LOOK_BACK) else { return false };
+    /// When the run was to begin whose window is open now, if there is one: a process that is started again within it takes
+    /// the run up and does not leave the rest of the night unused.
+    pub(super) fn hour_of(&self, schedule: &Cron, now: Timestamp) -> Option<Timestamp> {
+        let mut at = now.checked_sub(LOOK_BACK).ok()?;
         for _ in 0..MAX_TIMES {
-            let Some(due) = schedule.next(at, &self.zone).filter(|due| *due <= now) else { return false };
+            let due = schedule.next(at, &self.zone).filter(|due| *due <= now)?;
             let closes = self.windows.next_change(due, &self.zone);
             if self.windows.is_open(due, &self.zone) && closes.is_some_and(|closes| closes > now) {
-                return true;
+                return Some(due);
             }
             at = due;
         }
-        false
+        None
     }
 }
 
@@ -186,7 +186,7 @@ mod tests {
             (&[], "2026-01-02 03:00+01", false),
             (&["00:00-24:00"], "2026-01-02 03:00+01", false),
         ] {
-            assert_eq!(hours(windows).is_hour_of(&night, at(now)), expected, "{windows:?} {now}");
+            assert_eq!(hours(windows).hour_of(&night, at(now)).is_some(), expected, "{windows:?} {now}");
         }
     }
 

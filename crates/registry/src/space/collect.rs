@@ -15,6 +15,9 @@ const WRITE_USES: Duration = Duration::from_secs(60);
 /// How soon a run may follow another when so much arrives that the cap is exceeded.
 const SOONEST: Duration = Duration::from_secs(10);
 
+/// What the lease is called of who takes back room.
+const LEASE: &str = "collect";
+
 /// What was taken back at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakenBack {
@@ -25,11 +28,14 @@ pub struct TakenBack {
 }
 
 impl Registry {
-    /// Evicts and collects now: see [`Registry::evict`]. A second call waits for the first. What is being collected goes
-    /// on to its end when the future is dropped.
+    /// Evicts and collects now: see [`Registry::evict`]. A second call, at another replica too, waits for the first. What
+    /// is being collected goes on to its end when the future is dropped.
     pub async fn take_back(&self, now: SystemTime) -> Result<TakenBack> {
-        let evicted = self.evict(now).await?;
-        Ok(TakenBack { evicted, collected: self.collect_once(now).await? })
+        let work = async {
+            let evicted = self.evict(now).await?;
+            Ok(TakenBack { evicted, collected: self.collect_once(now).await? })
+        };
+        self.in_turn(LEASE, Box::pin(work)).await?
     }
 
     async fn collect_once(&self, now: SystemTime) -> Result<Collected> {
@@ -79,13 +85,21 @@ impl Registry {
         }
     }
 
+    /// Evicts and collects, unless another replica does.
     async fn take_back_by_the_way(&self, stop: &CancellationToken) {
-        // It waits for upstreams, and can be left at any point.
-        if let Some(Err(error)) = stop.run_until_cancelled(self.evict(SystemTime::now())).await {
-            tracing::warn!(%error, "nothing was evicted; it is tried again later");
-        }
-        if let Err(error) = self.collect_once(SystemTime::now()).await {
-            tracing::warn!(%error, "the collector failed; it tries again later");
+        let work = async {
+            // It waits for upstreams, and can be left at any point.
+            if let Some(Err(error)) = stop.run_until_cancelled(self.evict(SystemTime::now())).await {
+                tracing::warn!(%error, "nothing was evicted; it is tried again later");
+            }
+            if let Err(error) = self.collect_once(SystemTime::now()).await {
+                tracing::warn!(%error, "the collector failed; it tries again later");
+            }
+        };
+        match self.alone(LEASE, Box::pin(work)).await {
+            Ok(Some(())) => {}
+            Ok(None) => tracing::debug!("another replica takes back room"),
+            Err(error) => tracing::warn!(%error, "no room was taken back; it is tried again later"),
         }
     }
 }

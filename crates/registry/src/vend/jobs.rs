@@ -1,7 +1,7 @@
 //! Making deltas in the background, a few at a time.
 //!
-//! What is to be made stands on a list in the store, so that a restart forgets nothing. A few workers take up one job
-//! after the other, and are there only while there is something to do.
+//! What is to be made stands on a list in the store, so that a restart forgets nothing, and replicas share it. A few
+//! workers take up one job after the other, each with a lease, and are there only while there is something to do.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -13,7 +13,8 @@ use bytes::Bytes;
 use deltaport_delta as delta;
 use deltaport_oci::{Digest, RepositoryName};
 use deltaport_store as store;
-use deltaport_store::{ClaimLimits, DeltaJob, LayerDelta};
+use deltaport_store::{ClaimLimits, DeltaJob, LayerDelta, Lease};
+use tokio_util::sync::CancellationToken;
 
 use crate::{Delta, Registry, files};
 
@@ -132,7 +133,23 @@ impl Jobs {
 }
 
 impl Registry {
-    /// Takes up the deltas that were to be made when the process ended. Must be called within a tokio runtime.
+    /// Makes the deltas that are to be made and that nobody makes, until `stop`: those that were left over when a process
+    /// ended, this one or another replica.
+    pub async fn make_deltas(&self, stop: CancellationToken) {
+        loop {
+            match self.store().names().has_delta_jobs().await {
+                Ok(true) => self.resume(),
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%error, "cannot tell whether deltas are to be made"),
+            }
+            let pause = tokio::time::sleep(self.options().replicas.lease);
+            if stop.run_until_cancelled(pause).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Takes up the deltas that are to be made and that nobody makes. Must be called within a tokio runtime.
     pub fn resume(&self) {
         for _ in 0..self.0.deltas.workers.most {
             self.call_worker();
@@ -180,9 +197,10 @@ impl Registry {
     /// Makes what stands on the list until nothing does.
     async fn work(self) {
         let limits = ClaimLimits { kept: super::MAX_KEPT, attempts: MAX_ATTEMPTS };
+        let life = self.options().replicas.lease;
         loop {
-            match self.store().names().claim_delta_job(limits).await {
-                Ok(Some(job)) => self.run_job(job).await,
+            match self.store().names().claim_delta_job(limits, life).await {
+                Ok(Some((job, lease))) => self.run_job(job, lease).await,
                 Ok(None) => {
                     if self.0.deltas.workers.may_end() {
                         return;
@@ -198,9 +216,11 @@ impl Registry {
         }
     }
 
-    async fn run_job(&self, job: DeltaJob) {
+    async fn run_job(&self, job: DeltaJob, mut lease: Lease) {
         let DeltaJob { repository, base, target, .. } = &job;
-        match self.make_and_keep(&job).await {
+        // Who lost it leaves the rest to who has it now.
+        let Some(made) = lease.hold(Box::pin(self.make_and_keep(&job))).await else { return };
+        match made {
             Ok(None) => tracing::debug!(%repository, %base, %target, "a delta was there already"),
             Ok(Some(LayerDelta::Blob(digest))) => {
                 tracing::info!(%repository, %base, %target, %digest, "a delta was made");
@@ -219,26 +239,21 @@ impl Registry {
                 tracing::warn!(%repository, %base, %target, %error, "a delta was not made");
                 self.metrics().deltas_failed.inc();
                 if error.may_pass() {
-                    return self.try_again(job);
+                    return self.try_again(lease).await;
                 }
                 self.0.deltas.remember_failure(&job);
             }
         }
         if let Err(error) = self.store().names().end_delta_job(&job).await {
-            tracing::debug!(%error, "a job is left over; the next start takes it up");
+            tracing::debug!(%error, "a job is left over, and is taken up again");
         }
     }
 
-    /// Gives a job back after a while.
-    fn try_again(&self, job: DeltaJob) {
-        let registry = self.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(PAUSE).await;
-            match registry.store().names().release_delta_job(&job).await {
-                Ok(()) => registry.call_worker(),
-                Err(error) => tracing::debug!(%error, "a job is left over; the next start takes it up"),
-            }
-        });
+    /// Lets a job rest; then whoever looks takes it up.
+    async fn try_again(&self, lease: Lease) {
+        if let Err(error) = lease.rest(PAUSE).await {
+            tracing::debug!(%error, "a job is left over, and is taken up again");
+        }
     }
 
     /// Makes a delta, and with the last write of its name ends the job; `None` when it was there already.

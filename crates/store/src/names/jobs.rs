@@ -1,7 +1,6 @@
 //! Rows of deltas that are to be made.
 //!
-//! Whoever makes them claims one job after the other. Claiming is a change like any other, so that it can be shared out
-//! among processes one day: what such a claim then needs besides is an owner and an end.
+//! Whoever makes them claims one job after the other, for a while: who dies of a job, or with it, is followed by another.
 
 use deltaport_oci::{Digest, RepositoryName};
 
@@ -71,9 +70,14 @@ pub(crate) fn put(tx: &Tx<'_>, job: &DeltaJob, most: usize) -> Result<bool> {
     Ok(true)
 }
 
-/// Takes up the next job: those that somebody waits for first, then the longest asked for. Jobs beyond `limits` are
-/// struck from the list on the way.
-pub(crate) fn claim(tx: &Tx<'_>, limits: ClaimLimits) -> Result<Option<DeltaJob>> {
+/// Takes up the next job for `life` milliseconds: those that somebody waits for first, then the longest asked for. Jobs
+/// beyond `limits` are struck from the list on the way.
+pub(crate) fn claim(tx: &Tx<'_>, limits: ClaimLimits, holder: &str, life: i64) -> Result<Option<DeltaJob>> {
+    tx.connection.execute(
+        "UPDATE delta_job SET claimed = NULL, holder = NULL, until = NULL
+         WHERE claimed IS NOT NULL AND until <= ?1",
+        values![tx.now],
+    )?;
     loop {
         let next: Option<(i64, DeltaJob, u32)> = tx.connection.optional(
             "SELECT delta_job.id, name, base, target, waited, attempts FROM delta_job
@@ -87,8 +91,8 @@ pub(crate) fn claim(tx: &Tx<'_>, limits: ClaimLimits) -> Result<Option<DeltaJob>
         let kept = deltas::kept(tx.connection, &job.repository, &job.target)?;
         if attempts < limits.attempts && kept + coming < limits.kept {
             tx.connection.execute(
-                "UPDATE delta_job SET claimed = ?2, attempts = attempts + 1 WHERE id = ?1",
-                values![id, tx.now],
+                "UPDATE delta_job SET claimed = ?2, holder = ?3, until = ?4, attempts = attempts + 1 WHERE id = ?1",
+                values![id, tx.now, holder, tx.now.saturating_add(life)],
             )?;
             return Ok(Some(job));
         }
@@ -113,12 +117,28 @@ fn claimed_to(connection: &Connection, job: &DeltaJob) -> Result<usize> {
     )
 }
 
-/// Gives a job back that could not be done now.
-pub(crate) fn release(tx: &Tx<'_>, job: &DeltaJob) -> Result<()> {
+/// Whether there are any.
+pub(crate) fn any(connection: &Connection) -> Result<bool> {
+    connection.exists("SELECT 1 FROM delta_job LIMIT 1", values![])
+}
+
+/// Makes a claim last for `life` milliseconds from now; `false` when the job is over, or somebody else's.
+pub(crate) fn renew(tx: &Tx<'_>, job: &DeltaJob, holder: &str, life: i64) -> Result<bool> {
+    let until = tx.now.saturating_add(life);
+    let renewed = tx.connection.execute(
+        "UPDATE delta_job SET until = ?5
+         WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND base = ?2 AND target = ?3 AND holder = ?4",
+        values![job.repository, job.base, job.target, holder, until],
+    )?;
+    Ok(renewed > 0)
+}
+
+/// Gives a job back that could not be done now; one that is somebody else's stays.
+pub(crate) fn release(tx: &Tx<'_>, job: &DeltaJob, holder: &str) -> Result<()> {
     tx.connection.execute(
-        "UPDATE delta_job SET claimed = NULL
-         WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND base = ?2 AND target = ?3",
-        values![job.repository, job.base, job.target],
+        "UPDATE delta_job SET claimed = NULL, holder = NULL, until = NULL
+         WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND base = ?2 AND target = ?3 AND holder = ?4",
+        values![job.repository, job.base, job.target, holder],
     )?;
     Ok(())
 }
@@ -133,8 +153,11 @@ pub(crate) fn end(tx: &Tx<'_>, repository: &RepositoryName, base: &Digest, targe
     Ok(())
 }
 
-/// Gives every claim back: those who held them are gone, since a store is open in one process only.
+/// Gives every claim back: for a database that nobody else has open, so that who held them is gone.
 pub(crate) fn release_all(connection: &Connection) -> Result<()> {
-    connection.execute("UPDATE delta_job SET claimed = NULL WHERE claimed IS NOT NULL", values![])?;
+    connection.execute(
+        "UPDATE delta_job SET claimed = NULL, holder = NULL, until = NULL WHERE claimed IS NOT NULL",
+        values![],
+    )?;
     Ok(())
 }

@@ -11,6 +11,7 @@ pub(crate) mod cached;
 pub(crate) mod database;
 pub(crate) mod deltas;
 pub(crate) mod jobs;
+pub(crate) mod leases;
 pub(crate) mod manifests;
 pub(crate) mod mirrored;
 pub(crate) mod notes;
@@ -43,6 +44,7 @@ pub(crate) use cache::Stale;
 use cached::Origin;
 pub use cached::{Cached, Evicted};
 pub use jobs::{ClaimLimits, DeltaJob};
+pub use leases::Slot;
 pub use verdicts::{MAX_VERDICT_LEN, Verdict};
 pub(crate) use writer::{Tx, milliseconds};
 
@@ -102,6 +104,10 @@ pub struct Names {
 impl Names {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         Self { core }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// The manifest that `reference` means in `repository`.
@@ -570,19 +576,6 @@ impl Names {
             .database
             .change(move |tx| jobs.iter().map(|job| jobs::put(tx, job, most)).collect::<Result<_>>())
             .await
-    }
-
-    /// Takes up the next job: those that somebody waits for first, then the longest asked for. It is the caller's until
-    /// it ends with [`Names::put_layer_delta`], [`Names::end_delta_job`] or [`Names::release_delta_job`], or until the
-    /// store is opened anew. Jobs beyond `limits` are struck from the list.
-    pub async fn claim_delta_job(&self, limits: ClaimLimits) -> Result<Option<DeltaJob>> {
-        self.core.database.change(move |tx| jobs::claim(tx, limits)).await
-    }
-
-    /// Gives a job back that could not be done now.
-    pub async fn release_delta_job(&self, job: &DeltaJob) -> Result<()> {
-        let job = job.clone();
-        self.core.database.change(move |tx| jobs::release(tx, &job)).await
     }
 
     /// Strikes a job from the list that will never be done.

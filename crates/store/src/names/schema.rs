@@ -9,10 +9,10 @@ use super::sql;
 use crate::error::{Error, Result};
 
 /// What `user_version` is in a database of this program.
-const VERSION: i64 = 7;
+const VERSION: i64 = 8;
 
 /// Step `n` takes a database from version `n` to `n + 1`. A released step is never changed.
-const STEPS: [&str; 7] = [V1, V2, V3, V4, V5, V6, V7];
+const STEPS: [&str; 8] = [V1, V2, V3, V4, V5, V6, V7, V8];
 
 /// How often a prepared statement is found again.
 const STATEMENTS: usize = 128;
@@ -342,4 +342,26 @@ CREATE TABLE outgoing (
     upload TEXT NOT NULL,
     PRIMARY KEY (place, digest)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Who does what.
+const V8: &str = "
+-- What only one may do at a time, who does it, and until when that is believed of who does not say so again.
+CREATE TABLE lease (
+    name   TEXT PRIMARY KEY,
+    holder TEXT NOT NULL,
+    until  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What is done again and again: the time for which it was done last, and when that was over; null while it is not.
+CREATE TABLE slot (
+    name TEXT PRIMARY KEY,
+    due  INTEGER NOT NULL,
+    done INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- Who makes the delta, and until when that is believed.
+ALTER TABLE delta_job ADD COLUMN holder TEXT;
+ALTER TABLE delta_job ADD COLUMN until INTEGER;
+CREATE INDEX delta_job_by_end ON delta_job (until) WHERE claimed IS NOT NULL;
 ";

@@ -1,12 +1,14 @@
 //! What a hub makes deltas by: the past of tags, and the list of those that are to be made.
 
 use std::path::Path;
+use std::time::Duration;
 
 use deltaport_oci::{Digest, RepositoryName};
 use deltaport_store::{ClaimLimits, DeltaJob, Error, LayerDelta, Store, rebuild};
 
 use crate::common::*;
 
+const HOUR: Duration = Duration::from_secs(3600);
 const LIMITS: ClaimLimits = ClaimLimits { kept: 16, attempts: 3 };
 
 /// Pushes an image that only this number has, under `tags`.
@@ -99,7 +101,7 @@ async fn a_database_without_a_past_is_brought_up_to_date() {
     let names = rusqlite::Connection::open(dir.path().join("names.db")).unwrap();
     names
         .execute_batch(
-            "DROP TABLE mirrored; DROP TABLE note; DROP TABLE outgoing; DROP TABLE verdict; DROP TABLE cached; DROP TRIGGER absence_ended; DROP TRIGGER absence_forgotten; DROP TABLE absence;
+            "DROP TABLE lease; DROP TABLE slot; DROP TABLE mirrored; DROP TABLE note; DROP TABLE outgoing; DROP TABLE verdict; DROP TABLE cached; DROP TRIGGER absence_ended; DROP TRIGGER absence_forgotten; DROP TABLE absence;
              DROP TRIGGER delta_job_collected; DROP TABLE tag_past; DROP TABLE delta_job; PRAGMA user_version = 1",
         )
         .unwrap();
@@ -134,8 +136,11 @@ async fn put(store: &Store, job: DeltaJob) -> bool {
     store.names().put_delta_jobs(vec![job], 10).await.unwrap() == [true]
 }
 
+/// Takes up a job as who never gives it back.
 async fn claim(store: &Store) -> Option<DeltaJob> {
-    store.names().claim_delta_job(LIMITS).await.unwrap()
+    let (job, lease) = store.names().claim_delta_job(LIMITS, HOUR).await.unwrap()?;
+    std::mem::forget(lease);
+    Some(job)
 }
 
 #[tokio::test]
@@ -153,14 +158,16 @@ async fn jobs_are_taken_up_in_turn_and_whoever_waits_comes_first() {
     assert!(put(&store, job(c, d, true)).await, "another urgency");
     assert!(put(&store, job(b, d, true)).await);
     assert!(put(&store, job(b, d, false)).await, "it stays as urgent as it is");
-    for expected in [job(c, d, true), job(b, d, true), job(a, d, false)] {
+    for expected in [job(c, d, true), job(b, d, true)] {
         assert_eq!(claim(&store).await, Some(expected));
     }
+    let (last, lease) = store.names().claim_delta_job(LIMITS, HOUR).await.unwrap().unwrap();
+    assert_eq!(last, job(a, d, false));
     assert_eq!(claim(&store).await, None);
     assert!(put(&store, job(a, d, true)).await, "it is being made");
     assert_eq!(claim(&store).await, None, "once");
 
-    store.names().release_delta_job(&job(a, d, false)).await.unwrap();
+    lease.give_back().await;
     assert_eq!(claim(&store).await, Some(job(a, d, false)));
     store.names().end_delta_job(&job(a, d, false)).await.unwrap();
     store.names().put_layer_delta(&repository("app"), &b, &d, &LayerDelta::NotWorthIt).await.unwrap();
@@ -220,10 +227,10 @@ async fn what_is_being_made_counts_as_kept() {
     }
     let names = store.names();
     names.put_layer_delta(&app, &layers[1], &layers[0], &LayerDelta::Blob(layers[4])).await.unwrap();
-    let claimed = names.claim_delta_job(limits).await.unwrap();
-    assert_eq!(claimed, Some(job(layers[2], layers[0], true)));
-    assert_eq!(names.claim_delta_job(limits).await.unwrap(), None, "one is kept, one is being made");
+    let (claimed, _lease) = names.claim_delta_job(limits, HOUR).await.unwrap().unwrap();
+    assert_eq!(claimed, job(layers[2], layers[0], true));
+    assert!(names.claim_delta_job(limits, HOUR).await.unwrap().is_none(), "one is kept, one is being made");
     names.put_layer_delta(&app, &layers[2], &layers[0], &LayerDelta::NotWorthIt).await.unwrap();
     assert!(put(&store, job(layers[3], layers[0], true)).await);
-    assert!(names.claim_delta_job(limits).await.unwrap().is_some(), "that one takes no room");
+    assert!(names.claim_delta_job(limits, HOUR).await.unwrap().is_some(), "that one takes no room");
 }

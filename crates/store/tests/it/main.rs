@@ -11,6 +11,7 @@ mod crash;
 mod damage;
 mod faults;
 mod hub;
+mod leases;
 mod model;
 mod notes;
 mod partials;

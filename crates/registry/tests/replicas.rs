@@ -1,0 +1,225 @@
+//! Replicas over one store: what only one of them does at a time is done once, and is taken up by another when who did it
+//! has died.
+
+#![allow(clippy::unwrap_used)] // the helpers of tests fail as tests do
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use deltaport_client as client;
+use deltaport_oci::{Digest, RepositoryName};
+use deltaport_registry::mirror::{Begin, Clock, Repositories, Rule, Selection};
+use deltaport_registry::{Options, Registry, Replicas, Upstream};
+use deltaport_store::{ClaimLimits, DeltaJob, Faults, LayerDelta, Store};
+use deltaport_testkit::sample::{self, Content, Image};
+use deltaport_testkit::upstream::{Reply, Rule as On, Upstream as Script};
+use deltaport_trust::{Access, Rules};
+use jiff::Timestamp;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+const HOST: &str = "registry.example";
+const PATIENCE: Duration = Duration::from_secs(60);
+/// For how long a replica that has died is believed to be at work here.
+const LEASE: Duration = Duration::from_millis(900);
+
+/// Two replicas over one store.
+struct Pair {
+    replicas: [Registry; 2],
+    store: Store,
+    stop: CancellationToken,
+    _home: TempDir,
+}
+
+impl Pair {
+    async fn new(options: Options) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(deltaport_store::Options {
+            root: home.path().to_owned(),
+            keep_free: 0,
+            manifest_cache: 1 << 20,
+            grace: Duration::ZERO,
+            upload_expiry: Duration::from_secs(600),
+            partial_expiry: Duration::from_secs(600),
+            faults: Faults::none(),
+        })
+        .await
+        .unwrap();
+        let options = Options { replicas: Replicas { lease: LEASE }, ..options };
+        let replica =
+            || Registry::new(options.clone(), store.clone(), Rules::new(Access::default()).unwrap());
+        Self { replicas: [replica(), replica()], store, stop: CancellationToken::new(), _home: home }
+    }
+
+    async fn push_blob(&self, repository: &RepositoryName, blob: &Content) -> Digest {
+        let mut staging = self.store.blobs().stage(blob.digest.algorithm()).await.unwrap();
+        staging.write(blob.bytes.clone()).await.unwrap();
+        self.store.commit(staging, &blob.digest, repository).await.unwrap();
+        blob.digest
+    }
+
+    /// What both have counted together.
+    fn count(&self, name: &str) -> u64 {
+        let count = |replica: &Registry| {
+            let mut prometheus = prometheus_client::registry::Registry::default();
+            replica.metrics().register(&mut prometheus);
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &prometheus).unwrap();
+            let line =
+                text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
+            line.unwrap().parse::<u64>().unwrap()
+        };
+        self.replicas.iter().map(count).sum()
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Waits until something is so.
+async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !so().await {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_delta_is_made_once_and_one_whose_maker_died_by_another() {
+    let pair = Pair::new(Options::default()).await;
+    let app: RepositoryName = "app".parse().unwrap();
+    let files = sample::files(1, 30, 4000);
+    let target = pair.push_blob(&app, &sample::layer_of(&files)).await;
+    let mut jobs = Vec::new();
+    for version in 1..7 {
+        let base = pair.push_blob(&app, &sample::layer_of(&sample::changed(&files, version, 20))).await;
+        jobs.push(DeltaJob { repository: app.clone(), base, target, waited: false });
+    }
+    let names = pair.store.names();
+    assert_eq!(names.put_delta_jobs(jobs.clone(), 100).await.unwrap(), [true; 6]);
+    // A replica takes one up and is never heard of again.
+    let limits = ClaimLimits { kept: 100, attempts: 3 };
+    let (_, lease) = names.claim_delta_job(limits, LEASE).await.unwrap().unwrap();
+    std::mem::forget(lease);
+    for replica in &pair.replicas {
+        let (replica, stop) = (replica.clone(), pair.stop.clone());
+        tokio::spawn(async move { replica.make_deltas(stop).await });
+    }
+    until("all deltas are there", async || !names.has_delta_jobs().await.unwrap()).await;
+    until("all are counted", async || pair.count("deltas_made_total") >= 6).await;
+    assert_eq!(pair.count("deltas_made_total"), 6);
+    for job in &jobs {
+        let known = names.layer_delta(&app, &job.base, &target).await.unwrap();
+        assert!(matches!(known, Some(LayerDelta::Blob(_))), "{known:?}");
+    }
+}
+
+/// An upstream with one image as `app:v1`, about which nobody says anything.
+async fn upstream(image: &Image) -> Script {
+    let digest = image.manifest.digest;
+    let mut rules = vec![On::no_hub()];
+    for method in ["HEAD", "GET"] {
+        for reference in ["v1".to_owned(), digest.to_string()] {
+            let path = format!("/v2/app/manifests/{reference}");
+            rules.push(On::on(method, &path).reply(Reply::content(&image.manifest)));
+        }
+        for blob in image.blobs() {
+            let path = format!("/v2/app/blobs/{}", blob.digest);
+            rules.push(On::on(method, &path).reply(Reply::content(blob).ranged()));
+        }
+    }
+    let nothing = sample::index(&[], serde_json::json!({}));
+    rules.push(On::on("GET", &format!("/v2/app/referrers/{digest}")).reply(Reply::content(&nothing)));
+    for ending in [".sig", ".att", ".sbom", ""] {
+        let path = format!("/v2/app/manifests/{}{ending}", digest.to_string().replace(':', "-"));
+        rules.push(On::on("HEAD", &path).reply(Reply::status(404)));
+    }
+    Script::start(rules).await
+}
+
+/// How often it was looked where the tag leads, which every run does once.
+fn runs(script: &Script) -> usize {
+    script.asked().iter().filter(|asked| asked.target.ends_with("manifests/v1")).count()
+}
+
+fn seconds(text: &str) -> i64 {
+    text.parse::<Timestamp>().unwrap().as_second()
+}
+
+/// A rule that is run as `begin` says.
+async fn with_rule(script: &Script, begin: Begin, clock: Clock) -> Pair {
+    let tags = Selection { patterns: vec!["v1".parse().unwrap()], ..Selection::default() };
+    let rule = Rule { begin, ..Rule::new("all", HOST, Repositories::One("app".parse().unwrap()), tags) };
+    let upstream = client::Upstream::new(&client::Options::new(HOST, script.url())).unwrap();
+    let upstreams = vec![Upstream::new(upstream)];
+    Pair::new(Options { upstreams, mirrors: vec![rule], clock, ..Options::default() }).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_is_run_once_for_each_time_of_its_schedule_and_again_when_its_runner_died() {
+    static NOW: AtomicI64 = AtomicI64::new(0);
+    NOW.store(seconds("2026-01-01 22:29:59Z"), Ordering::SeqCst);
+    let script = upstream(&Image::small(1)).await;
+    let clock = Clock(|| Timestamp::from_second(NOW.load(Ordering::SeqCst)).unwrap());
+    let pair = with_rule(&script, Begin::At("30 22 * * *".parse().unwrap()), clock).await;
+    for replica in &pair.replicas {
+        let (replica, stop) = (replica.clone(), pair.stop.clone());
+        tokio::spawn(async move { replica.mirror_by_schedule(stop).await });
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(runs(&script), 0, "it is not the hour");
+    NOW.store(seconds("2026-01-01 22:30:01Z"), Ordering::SeqCst);
+    until("the first night's run", async || runs(&script) > 0).await;
+    tokio::time::sleep(LEASE * 2).await;
+    assert_eq!(runs(&script), 1);
+
+    // The next night another replica is the first, and dies in the middle of the run.
+    let names = pair.store.names();
+    let due = seconds("2026-01-02 22:30:00Z") * 1000;
+    let lease = names.lease("mirror all", LEASE * 8).await.unwrap().unwrap();
+    assert!(names.begin_slot("mirror all", due).await.unwrap());
+    std::mem::forget(lease);
+    let died = Instant::now();
+    NOW.store(seconds("2026-01-02 22:30:01Z"), Ordering::SeqCst);
+    until("the second night's run", async || runs(&script) > 1).await;
+    assert!(died.elapsed() >= LEASE * 8, "it was believed to be at work: {:?}", died.elapsed());
+    tokio::time::sleep(LEASE * 2).await;
+    assert_eq!(runs(&script), 2);
+    assert!(names.slot("mirror all").await.unwrap().unwrap().done.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_without_a_schedule_is_run_so_long_after_its_last_run_wherever_that_was() {
+    let script = upstream(&Image::small(2)).await;
+    let pause = Duration::from_secs(3);
+    let pair = with_rule(&script, Begin::Every(pause), Clock::default()).await;
+    let began = Instant::now();
+    for replica in &pair.replicas {
+        let (replica, stop) = (replica.clone(), pair.stop.clone());
+        tokio::spawn(async move { replica.mirror_by_schedule(stop).await });
+    }
+    until("the first run", async || runs(&script) > 0).await;
+    assert!(began.elapsed() < pause, "at once");
+    until("the third run", async || runs(&script) > 2).await;
+    assert!(began.elapsed() >= pause * 2, "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn room_is_taken_back_by_one_replica_at_a_time() {
+    let pair = Pair::new(Options::default()).await;
+    let app: RepositoryName = "app".parse().unwrap();
+    pair.push_blob(&app, &sample::layer(1, 1000)).await;
+    let names = pair.store.names();
+    std::mem::forget(names.lease("collect", LEASE).await.unwrap().unwrap());
+    let died = Instant::now();
+    let later = SystemTime::now() + Duration::from_secs(3600);
+    let (first, second) = tokio::join!(pair.replicas[0].take_back(later), pair.replicas[1].take_back(later));
+    assert!(died.elapsed() >= LEASE, "{:?}", died.elapsed());
+    // The link goes with one run, and the bytes with the next.
+    let (first, second) = (first.unwrap().collected, second.unwrap().collected);
+    assert_eq!((first.links + second.links, first.blobs + second.blobs), (1, 1), "{first:?} {second:?}");
+}

@@ -1,0 +1,147 @@
+//! What only one may do at a time, and what is done once for each time that it is due.
+
+use std::time::Duration;
+
+use deltaport_store::{ClaimLimits, DeltaJob, Store};
+use tokio::time::{Instant, sleep};
+
+use crate::common::*;
+
+/// Short enough to be waited for, and long enough for a disk that is slow.
+const LIFE: Duration = Duration::from_millis(600);
+
+async fn is_free(store: &Store, name: &str) -> bool {
+    let taken = store.names().lease(name, LIFE).await.unwrap();
+    match taken {
+        Some(lease) => {
+            lease.give_back().await;
+            true
+        }
+        None => false,
+    }
+}
+
+#[tokio::test]
+async fn a_lease_is_one_holders_until_it_is_given_back_or_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let names = store.names();
+    let mut lease = names.lease("collect", LIFE).await.unwrap().unwrap();
+    assert!(names.lease("collect", LIFE).await.unwrap().is_none());
+    assert!(is_free(&store, "review").await, "another one");
+    assert_eq!(lease.hold(async { 7 }).await, Some(7));
+    assert!(!is_free(&store, "collect").await);
+    lease.give_back().await;
+    assert!(is_free(&store, "collect").await);
+
+    drop(names.lease("collect", LIFE).await.unwrap().unwrap());
+    let deadline = Instant::now() + LIFE / 2;
+    while !is_free(&store, "collect").await {
+        assert!(Instant::now() < deadline, "what is dropped is given back");
+    }
+
+    // Who dies gives nothing back.
+    std::mem::forget(names.lease("collect", LIFE).await.unwrap().unwrap());
+    assert!(!is_free(&store, "collect").await);
+    sleep(LIFE).await;
+    assert!(is_free(&store, "collect").await);
+}
+
+#[tokio::test]
+async fn who_works_for_long_keeps_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let mut lease = store.names().lease("collect", LIFE).await.unwrap().unwrap();
+    let work = lease.hold(sleep(LIFE * 3));
+    let others = async {
+        for _ in 0..10 {
+            sleep(LIFE / 4).await;
+            assert!(!is_free(&store, "collect").await);
+        }
+    };
+    assert_eq!(tokio::join!(work, others).0, Some(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_stood_still_for_too_long_stops_once_somebody_else_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let mut lease = store.names().lease("collect", LIFE).await.unwrap().unwrap();
+    let working = tokio::spawn(async move {
+        let work = async {
+            // As a machine that was suspended.
+            std::thread::sleep(LIFE * 2);
+            std::future::pending::<()>().await;
+        };
+        lease.hold(work).await
+    });
+    sleep(LIFE + LIFE / 4).await;
+    let other = store.names().lease("collect", LIFE * 10).await.unwrap().unwrap();
+    assert_eq!(working.await.unwrap(), None);
+    assert!(!is_free(&store, "collect").await, "what is lost is not given back");
+    drop(other);
+}
+
+#[tokio::test]
+async fn a_delta_whose_maker_died_is_made_by_another_and_one_that_rests_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, app) = (open(dir.path()).await, repository("app"));
+    let base = push_blob(&store, &app, noise(1, 1000)).await.unwrap();
+    let target = push_blob(&store, &app, noise(2, 1000)).await.unwrap();
+    let (names, limits) = (store.names(), ClaimLimits { kept: 4, attempts: 3 });
+    let job = DeltaJob { repository: app, base, target, waited: true };
+    assert!(!names.has_delta_jobs().await.unwrap());
+    names.put_delta_jobs(vec![job.clone()], 10).await.unwrap();
+    assert!(names.has_delta_jobs().await.unwrap());
+
+    let (_, died) = names.claim_delta_job(limits, LIFE).await.unwrap().unwrap();
+    std::mem::forget(died);
+    assert!(names.claim_delta_job(limits, LIFE).await.unwrap().is_none());
+    sleep(LIFE).await;
+    let (again, lease) = names.claim_delta_job(limits, LIFE).await.unwrap().unwrap();
+    assert_eq!(again, job);
+    lease.rest(LIFE * 2).await.unwrap();
+    sleep(LIFE + LIFE / 4).await;
+    assert!(names.claim_delta_job(limits, LIFE).await.unwrap().is_none(), "it rests");
+    sleep(LIFE).await;
+    let (_, lease) = names.claim_delta_job(limits, LIFE).await.unwrap().unwrap();
+    names.end_delta_job(&job).await.unwrap();
+    drop(lease);
+    assert!(!names.has_delta_jobs().await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_due_is_done_once_and_taken_up_again_until_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let names = store.names();
+    assert_eq!(names.slot("nightly").await.unwrap(), None);
+    assert!(names.begin_slot("nightly", 100).await.unwrap());
+    assert!(names.begin_slot("nightly", 100).await.unwrap(), "whoever began it may be dead");
+    assert_eq!(names.slot("nightly").await.unwrap().unwrap().done, None);
+    names.end_slot("nightly", 100).await.unwrap();
+    assert!(names.slot("nightly").await.unwrap().unwrap().done.is_some());
+    for due in [100, 99] {
+        assert!(!names.begin_slot("nightly", due).await.unwrap(), "{due}");
+    }
+    assert!(names.begin_slot("nightly", 200).await.unwrap());
+    names.end_slot("nightly", 100).await.unwrap();
+    assert_eq!(names.slot("nightly").await.unwrap().unwrap().done, None, "that is another one");
+    assert!(!names.begin_slot("nightly", 100).await.unwrap());
+    assert!(names.begin_slot("other", 100).await.unwrap());
+}
+
+#[tokio::test]
+async fn nobody_holds_anything_in_a_directory_that_is_opened_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let hour = Duration::from_secs(3600);
+    std::mem::forget(store.names().lease("collect", hour).await.unwrap().unwrap());
+    assert!(store.names().begin_slot("nightly", 100).await.unwrap());
+    store.close().await.unwrap();
+    drop(store);
+    assert_clean(dir.path());
+    let store = open(dir.path()).await;
+    assert!(is_free(&store, "collect").await);
+    assert_eq!(store.names().slot("nightly").await.unwrap(), None);
+}
