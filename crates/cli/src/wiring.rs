@@ -55,6 +55,7 @@ fn data_or_default(data: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
 pub(crate) async fn store(settings: &Settings, data: &Path) -> anyhow::Result<Store> {
     let options = deltaport_store::Options {
         root: data.to_owned(),
+        bytes: deltaport_store::ByteStore::Directory,
         keep_free: settings.limits.free_disk.0,
         manifest_cache: bytes(settings.cache.manifests),
         grace: settings.collect.grace.0,

@@ -132,6 +132,9 @@ pub enum Error {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The database or the bucket that everything is kept in cannot be used now.
+    #[error("what this registry keeps its content in cannot be used now; try again soon")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The fault is ours; the cause is for the log.
     #[error("the registry could not complete the request; its log says why")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -169,6 +172,8 @@ pub enum Kind {
     Upstream,
     /// Another registry wants to be left alone for a while.
     OverQuota,
+    /// What content is kept in cannot be used now.
+    Unavailable,
     /// The fault is ours.
     Internal,
 }
@@ -201,6 +206,7 @@ impl Error {
             Self::NoSpace => Kind::NoSpace,
             Self::Upstream { .. } => Kind::Upstream,
             Self::OverQuota { .. } => Kind::OverQuota,
+            Self::Unavailable(_) => Kind::Unavailable,
             Self::Internal(_) => Kind::Internal,
         }
     }
@@ -227,7 +233,9 @@ impl Error {
             | Self::NothingMatches(_)
             | Self::NotAnIndex
             | Self::TooManyManifests { .. } => ErrorCode::Unsupported,
-            Self::NoSpace | Self::Upstream { .. } | Self::OverQuota { .. } => ErrorCode::Unavailable,
+            Self::NoSpace | Self::Upstream { .. } | Self::OverQuota { .. } | Self::Unavailable(_) => {
+                ErrorCode::Unavailable
+            }
             Self::Internal(_) => ErrorCode::Unknown,
         }
     }
@@ -262,6 +270,7 @@ impl Error {
             | Self::NoSpace
             | Self::Upstream { .. }
             | Self::OverQuota { .. }
+            | Self::Unavailable(_)
             | Self::Internal(_) => None,
         }
     }
@@ -288,6 +297,7 @@ impl From<store::Error> for Error {
             store::Error::Busy => Self::UploadBusy,
             store::Error::Missing(digests) => Self::MissingReferences(digests),
             store::Error::NoSpace => Self::NoSpace,
+            away @ store::Error::Unavailable { .. } => Self::Unavailable(away.into()),
             other => Self::internal(other),
         }
     }

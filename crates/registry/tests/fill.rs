@@ -30,6 +30,7 @@ impl Site {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(deltaport_store::Options {
             root: home.path().to_owned(),
+            bytes: deltaport_store::ByteStore::Directory,
             keep_free: 0,
             manifest_cache: 1 << 20,
             grace: Duration::from_secs(600),

@@ -36,6 +36,7 @@ impl Pair {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(deltaport_store::Options {
             root: home.path().to_owned(),
+            bytes: deltaport_store::ByteStore::Directory,
             keep_free: 0,
             manifest_cache: 1 << 20,
             grace: Duration::ZERO,

@@ -34,6 +34,7 @@ fn repository(name: &str) -> RepositoryName {
 async fn open(root: &Path) -> Store {
     Store::open(deltaport_store::Options {
         root: root.to_owned(),
+        bytes: deltaport_store::ByteStore::Directory,
         keep_free: 0,
         manifest_cache: 1 << 20,
         grace: Duration::from_secs(600),

@@ -32,6 +32,7 @@ fn upstream(host: &str, url: &str, policy: TagPolicy) -> Upstream {
 async fn registry(root: &Path, upstreams: Vec<Upstream>) -> Registry {
     let store = Store::open(deltaport_store::Options {
         root: root.to_owned(),
+        bytes: deltaport_store::ByteStore::Directory,
         keep_free: 0,
         manifest_cache: 1 << 20,
         grace: Duration::from_secs(600),

@@ -21,6 +21,8 @@ use crate::respond::Answer;
 /// What nameless callers are asked for.
 const CHALLENGE: &str = "Basic realm=\"deltaport\", charset=\"UTF-8\"";
 
+/// When to come back when the database or the bucket cannot be used, in seconds.
+const AWAY_RETRY: u64 = 5;
 /// When to come back after "too many", in seconds.
 const TOO_MANY_RETRY: u64 = 5;
 
@@ -185,6 +187,9 @@ impl Failure {
                 registry::Error::Upstream { retry_after: Some(after), .. }
                 | registry::Error::OverQuota { retry_after: after },
             ) => answer.header(RETRY_AFTER, after.as_secs().max(1).to_string()),
+            Self::Registry(registry::Error::Unavailable(_)) => {
+                answer.header(RETRY_AFTER, AWAY_RETRY.to_string())
+            }
             _ => answer,
         };
         answer.into_response()
@@ -225,7 +230,7 @@ fn status(kind: Kind) -> StatusCode {
         Kind::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
         Kind::Upstream => StatusCode::BAD_GATEWAY,
         // Never 429: containerd then asks again at once, and the quota is not the client's.
-        Kind::OverQuota => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::OverQuota | Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -291,7 +296,7 @@ mod tests {
             code: "unsigned".to_owned(),
             why: "there is none".to_owned(),
         }));
-        let failures: [Row; 32] = [
+        let failures: [Row; 33] = [
             (Error::Denied.into(), 403, ErrorCode::Denied, none),
             (Failure::LogIn, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),
             (Failure::NotKnown, 401, ErrorCode::Unauthorized, &[("www-authenticate", CHALLENGE)]),
@@ -348,6 +353,7 @@ mod tests {
                 ErrorCode::Unavailable,
                 &[("retry-after", "30")],
             ),
+            (Error::Unavailable(broken()).into(), 503, ErrorCode::Unavailable, &[("retry-after", "5")]),
             (Error::internal(broken()).into(), 500, ErrorCode::Unknown, none),
         ];
         for (failure, status, code, headers) in failures {

@@ -9,17 +9,22 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use deltaport_oci::Digest;
+use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
+use crate::bucket::Bucket;
 use crate::core::Core;
 use crate::error::Result;
+use crate::names::doomed::{self, Doomed};
 use crate::names::review::{self, Entry, Kind, Verdict};
-use crate::names::{database, milliseconds, sessions};
+use crate::names::{database, milliseconds, parts, sessions};
 use crate::uploads::{self, Turn};
 use crate::{disk, faults, partial};
 
 /// How many entries one step looks at.
 const STEP: usize = 64;
+/// How many objects are being removed at a time.
+const REMOVED_ABREAST: usize = 8;
 
 /// What one run of the collector did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +61,9 @@ pub(crate) async fn collect(core: Arc<Core>, now: SystemTime) -> Result<Collecte
         last = entries.last().copied();
         review_bytes(&core, entries, &mut collected).await?;
     }
+    if let Some(bucket) = &core.bucket {
+        remove_objects(&core, bucket, now).await?;
+    }
     compact_journal(&core, JOURNAL_SLACK).await?;
     Ok(collected)
 }
@@ -79,6 +87,9 @@ async fn review_links(core: &Core, entries: Vec<Entry>) -> Result<u64> {
 }
 
 async fn review_bytes(core: &Arc<Core>, entries: Vec<Entry>, collected: &mut Collected) -> Result<()> {
+    if let Some(bucket) = &core.bucket {
+        return forget_objects(core, bucket, entries, collected).await;
+    }
     let guards = core.locks.all(entries.iter().map(|entry| &entry.digest)).await;
     let doomed = core
         .database
@@ -109,6 +120,74 @@ async fn review_bytes(core: &Arc<Core>, entries: Vec<Entry>, collected: &mut Col
             Ok(())
         })
         .await
+}
+
+/// The same when bytes are in a bucket: with their rows go their entries, for what is to be removed is written down in the
+/// same transaction.
+async fn forget_objects(
+    core: &Core,
+    bucket: &Bucket,
+    entries: Vec<Entry>,
+    collected: &mut Collected,
+) -> Result<()> {
+    let forgotten = core
+        .database
+        .change(move |tx| {
+            let mut forgotten = Vec::new();
+            for entry in &entries {
+                if let Verdict::Remove(size) = review::decide_bytes(tx, entry)? {
+                    review::settle(tx, entry)?;
+                    forgotten.extend(size.map(|size| (entry.digest, size)));
+                }
+            }
+            Ok(forgotten)
+        })
+        .await?;
+    for (digest, size) in forgotten {
+        bucket.remembered.forget(&digest);
+        collected.blobs += 1;
+        collected.bytes += size;
+    }
+    Ok(())
+}
+
+/// Removes objects that nothing refers to. What a service does not take now is tried again by the next run.
+async fn remove_objects(core: &Arc<Core>, bucket: &Bucket, now: SystemTime) -> Result<()> {
+    let (now, mut last) = (milliseconds(now), String::new());
+    loop {
+        let behind = last.clone();
+        let step = core.database.change(move |tx| doomed::take(tx, now, &behind, STEP)).await?;
+        let Some(end) = step.last() else { return Ok(()) };
+        last = end.place.to_string();
+        let removed = futures_util::stream::iter(step)
+            .map(|doomed| async move { (remove_object(core, bucket, &doomed).await, doomed.place) })
+            .buffer_unordered(REMOVED_ABREAST)
+            .collect::<Vec<_>>()
+            .await;
+        let mut failed = None;
+        let mut places = Vec::new();
+        for (outcome, place) in removed {
+            match outcome {
+                Ok(()) => places.push(place),
+                Err(error) => failed = Some(error),
+            }
+        }
+        core.database.change(move |tx| places.iter().try_for_each(|place| doomed::remove(tx, place))).await?;
+        if let Some(error) = failed {
+            tracing::warn!(%error, "objects that nothing refers to could not be removed; they are tried again");
+            return Ok(());
+        }
+    }
+}
+
+async fn remove_object(core: &Core, bucket: &Bucket, doomed: &Doomed) -> Result<()> {
+    core.faults.at(faults::COLLECT_UNLINK)?;
+    if let Some(multipart) = &doomed.multipart {
+        bucket.abort(&doomed.place, multipart).await?;
+    }
+    bucket.delete(&doomed.place).await?;
+    core.faults.at(faults::COLLECT_UNLINKED)?;
+    Ok(())
 }
 
 /// Removes the files of blobs whose rows are gone, durably.
@@ -144,6 +223,10 @@ async fn expire_uploads(core: &Arc<Core>, now: SystemTime) -> Result<u64> {
         let Some(end) = ids.last() else { return Ok(ended) };
         last = end.clone();
         for id in ids {
+            if core.bucket.is_some() {
+                ended += u64::from(core.database.change(move |tx| parts::expire(tx, &id, before)).await?);
+                continue;
+            }
             let Some(turn) = Turn::take(core, &id) else { continue };
             ended += u64::from(uploads::expire(core, &turn, before).await?);
         }

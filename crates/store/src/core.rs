@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::blobs::pool::Pool;
 use crate::blobs::recent::Recent;
+use crate::bucket::Bucket;
 use crate::disk::Space;
 use crate::error::Result;
 use crate::faults::Faults;
@@ -29,6 +30,8 @@ pub(crate) struct Core {
     pub(crate) upload_expiry: Duration,
     pub(crate) partial_expiry: Duration,
     pub(crate) space: Space,
+    /// Where the bytes of blobs are, if not in the data directory.
+    pub(crate) bucket: Option<Arc<Bucket>>,
     pub(crate) database: Database,
     pub(crate) locks: DigestLocks,
     pub(crate) pool: Arc<Pool>,

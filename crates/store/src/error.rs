@@ -49,6 +49,15 @@ pub enum Error {
     /// The directory cannot be opened as a store as it is; the text says what the operator can do.
     #[error("{0}")]
     Unusable(String),
+    /// The database or the bucket that others run cannot be reached, or cannot do now what it was asked: nothing was done
+    /// that is visible, and the same may be asked again in a while.
+    #[error("{what} cannot be used now: {why}")]
+    Unavailable {
+        /// Which of them.
+        what: &'static str,
+        /// What happened, for the log.
+        why: String,
+    },
     /// Bytes on disk are not what they were.
     #[error("corrupt: {0}")]
     Corrupt(String),
@@ -66,6 +75,11 @@ impl Error {
         Self::Io(io::Error::other("the store is closed"))
     }
 
+    /// `what`, which others run, cannot be used now.
+    pub(crate) fn unavailable(what: &'static str, why: impl Into<String>) -> Self {
+        Self::Unavailable { what, why: why.into() }
+    }
+
     /// The same failure for another of those whom it concerns: everybody in a group commit, say.
     pub(crate) fn share(&self) -> Self {
         match self {
@@ -78,6 +92,7 @@ impl Error {
             Self::NoSpace => Self::NoSpace,
             Self::InUse { root, owner } => Self::InUse { root: root.clone(), owner: owner.clone() },
             Self::Unusable(text) => Self::Unusable(text.clone()),
+            Self::Unavailable { what, why } => Self::Unavailable { what, why: why.clone() },
             Self::Corrupt(text) => Self::Corrupt(text.clone()),
             Self::Io(error) => Self::Io(share_io(error)),
         }

@@ -14,6 +14,7 @@
 //!   partial/<key>              the beginning of a blob that is fetched for a repository; <key> is the SHA-256 of both names
 //!   partial/<key>.record       how many of these bytes are durable, and the state of the hash after them
 //!   partial/<key>.new          a record before it takes the place of the old one
+//!   copies/<algorithm>.<hex>   local copies of objects, when bytes are in a bucket; removed when the store opens
 //!   quarantine/                what a check put aside: damaged blobs, journals and databases
 //!   private/<name>             secrets and what is known of others' keys; mode 0600, replaced whole
 //!   private/<name>.new         such a file before it takes the place of the old one
@@ -159,6 +160,15 @@ impl Layout {
         let key = name.strip_suffix(RECORD).or_else(|| name.strip_suffix(NEW_RECORD)).unwrap_or(name);
         let hex = key.len() == 64 && key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         hex.then_some(key)
+    }
+
+    pub(crate) fn copies(&self) -> PathBuf {
+        self.root.join("copies")
+    }
+
+    /// The local copy of a blob that is an object of a bucket.
+    pub(crate) fn copy(&self, digest: &Digest) -> PathBuf {
+        self.copies().join(format!("{}.{}", digest.algorithm(), digest.hex()))
     }
 
     pub(crate) fn quarantine(&self) -> PathBuf {

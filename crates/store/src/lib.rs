@@ -4,7 +4,7 @@
 //! contract, in one sentence: **nothing is visible under a digest unless its bytes hashed to it and are durable, and a
 //! name points only to what is visible** (a sparse index says itself which of its children are absent).
 //!
-//! Bytes are content-addressed files, written once ([`Blobs`], [`Uploads`]); names are rows of an embedded SQLite
+//! Bytes are content-addressed files or objects of a bucket, written once ([`Blobs`], [`Uploads`]); names are rows of an embedded SQLite
 //! database ([`Names`]). [`Store`] joins the two where an operation needs both.
 
 //!
@@ -12,6 +12,7 @@
 //! synced; then one thread commits the names of all who wait and appends them to the journal; then they are answered.
 
 mod blobs;
+mod bucket;
 mod collect;
 mod core;
 mod disk;
@@ -40,6 +41,7 @@ use deltaport_oci::{Digest, RepositoryName};
 use crate::core::Core;
 
 pub use blobs::{Blob, BlobStream, Blobs, Scratch};
+pub use bucket::{BucketOptions, Credentials, check::check_bucket};
 pub use collect::Collected;
 pub use error::{Error, Result};
 pub use faults::Faults;
@@ -59,8 +61,10 @@ pub use usage::{Held, Places, Usage, usage};
 /// What an open store is told. Settings are data; see the configuration reference for the defaults.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The directory that holds everything.
+    /// The directory that holds everything; with a bucket all but the bytes of blobs.
     pub root: PathBuf,
+    /// Where the bytes of blobs are.
+    pub bytes: ByteStore,
     /// Free disk space that writes must leave, in bytes.
     pub keep_free: u64,
     /// How much memory recently served manifests may take, in bytes.
@@ -73,6 +77,15 @@ pub struct Options {
     pub partial_expiry: Duration,
     /// Where tests make things fail; [`Faults::none`] otherwise.
     pub faults: Faults,
+}
+
+/// Where the bytes of blobs are.
+#[derive(Clone, Debug)]
+pub enum ByteStore {
+    /// In files of [`Options::root`].
+    Directory,
+    /// In a bucket, which other replicas may share that share the database, too.
+    Bucket(Box<BucketOptions>),
 }
 
 /// An open store; cheap to clone, every clone is the same store.

@@ -10,9 +10,9 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::Options;
 use crate::blobs::pool::Pool;
 use crate::blobs::recent::Recent;
+use crate::bucket::Bucket;
 use crate::core::{Core, DigestLocks};
 use crate::disk::{self, ProcessLock, Space};
 use crate::error::Result;
@@ -21,20 +21,29 @@ use crate::names::database::Database;
 use crate::names::sql::Connection;
 use crate::names::{jobs, leases, milliseconds, review, sessions};
 use crate::partial;
+use crate::{ByteStore, Options};
 
 /// Opens the store of `options`. Blocks.
 pub(crate) fn open(options: Options, runtime: Handle) -> Result<Arc<Core>> {
+    let bucket = match options.bytes {
+        ByteStore::Directory => None,
+        ByteStore::Bucket(options) => Some(Arc::new(Bucket::new(*options)?)),
+    };
     let layout = Layout::new(&options.root);
     disk::make_directory(layout.root())?;
     let lock = ProcessLock::take(&layout)?;
     for directory in layout.directories() {
         disk::make_directory(&directory)?;
     }
+    if bucket.is_some() {
+        remove_copies(&layout)?;
+    }
     // The thread that writes outlives this value by a moment, and nobody else may open the store before it ends.
     let prepare = |connection: &Connection| recover(&layout, connection);
     let database = Database::open(&layout, &options.faults, options.manifest_cache, prepare, lock)?;
     Ok(Arc::new(Core {
         space: Space::new(options.root, options.keep_free),
+        bucket,
         layout,
         faults: options.faults,
         grace: options.grace,
@@ -50,6 +59,15 @@ pub(crate) fn open(options: Options, runtime: Handle) -> Result<Arc<Core>> {
         tasks: TaskTracker::new(),
         runtime,
     }))
+}
+
+/// Makes an empty directory for local copies of objects.
+fn remove_copies(layout: &Layout) -> Result<()> {
+    disk::make_directory(&layout.copies())?;
+    for path in files(layout.copies())? {
+        disk::remove_if_there(&path)?;
+    }
+    Ok(())
 }
 
 /// Finishes or discards what a crash left: bytes that were never proven go, and blobs that may have no row are given

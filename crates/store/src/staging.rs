@@ -65,10 +65,7 @@ impl Staging {
             let path = self.scrap.path.clone();
             let (proving, file, source) = (Arc::clone(&core), Arc::clone(self.inflow.file()), path.clone());
             core.blocking(move || place::prove(&proving, &file, &path, hasher, &digest)).await?;
-            let change = move |tx: &mut Tx<'_>| {
-                names::blobs::ensure(tx, &digest, size)?;
-                names::blobs::link(tx, &repository, &digest)
-            };
+            let change = move |tx: &mut Tx<'_>| names::blobs::link(tx, &repository, &digest);
             place::settle(&core, digest, size, Source::File(source), change).await?;
             // What the drop of `self` would remove is either moved or not needed.
             drop(self);

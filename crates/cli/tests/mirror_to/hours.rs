@@ -24,6 +24,7 @@ static NIGHT: AtomicBool = AtomicBool::new(true);
 async fn at_night(home: &std::path::Path, hub: &Party, lan: &Party) -> Registry {
     let store = Store::open(deltaport_store::Options {
         root: home.to_owned(),
+        bytes: deltaport_store::ByteStore::Directory,
         keep_free: 0,
         manifest_cache: MIB,
         grace: Duration::from_secs(3600),

@@ -36,6 +36,7 @@ impl Node {
     async fn at(home: &Path, options: Options, address: SocketAddr) -> Self {
         let store = Store::open(deltaport_store::Options {
             root: home.to_owned(),
+            bytes: deltaport_store::ByteStore::Directory,
             keep_free: 0,
             manifest_cache: 1 << 20,
             grace: GRACE,

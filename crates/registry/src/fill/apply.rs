@@ -25,7 +25,7 @@ impl Fill {
         offered: &[Digest],
         size: u64,
     ) -> Result<(), Fallback> {
-        let delta = delta.file()?;
+        let delta = delta.file().await?;
         let header = blocking({
             let delta = delta.try_clone()?;
             move || Ok(delta::inspect(files::reader(delta))?)
@@ -78,7 +78,7 @@ impl Fill {
             return Err(Fallback::Unasked);
         }
         let blob = self.registry.store().blobs().open(digest).await?.ok_or(Fallback::NoBase)?;
-        Ok(blob.file()?)
+        Ok(blob.file().await?)
     }
 }
 

@@ -246,6 +246,7 @@ impl From<Failure> for Error {
             Failure::Exhausted(_) => return Self::OverQuota { retry_after: OVER_QUOTA_RETRY },
             Failure::Store(error) => match &**error {
                 store::Error::NoSpace => return Self::NoSpace,
+                store::Error::Unavailable { .. } => return Self::Unavailable(Box::new(failure)),
                 // What came is not what was asked for: that is the upstream's fault.
                 store::Error::Mismatch { .. } => None,
                 _ => return Self::internal(failure),

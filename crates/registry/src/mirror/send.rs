@@ -68,7 +68,7 @@ impl Registry {
                 let blob = blob.ok_or_else(|| format!("{digest} is not here any more"))?;
                 let bytes = match &target.at {
                     At::Layout(layout) => {
-                        let file = blob.file().map_err(|error| error.to_string())?;
+                        let file = blob.file().await.map_err(|error| error.to_string())?;
                         layout.take_blob(*digest, file).await?;
                         *size
                     }

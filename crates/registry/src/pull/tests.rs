@@ -14,6 +14,7 @@ async fn staging() -> (TempDir, Store, Staging) {
     let home = TempDir::new().expect("a directory");
     let options = store::Options {
         root: home.path().to_owned(),
+        bytes: deltaport_store::ByteStore::Directory,
         keep_free: 0,
         manifest_cache: 0,
         grace: Duration::from_secs(60),

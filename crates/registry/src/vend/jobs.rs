@@ -99,7 +99,8 @@ impl Failure {
     fn may_pass(&self) -> bool {
         matches!(
             self,
-            Self::Delta(delta::Error::Io(_)) | Self::Store(store::Error::Io(_) | store::Error::NoSpace)
+            Self::Delta(delta::Error::Io(_))
+                | Self::Store(store::Error::Io(_) | store::Error::NoSpace | store::Error::Unavailable { .. })
         )
     }
 
@@ -291,7 +292,7 @@ impl Registry {
     }
 
     async fn open(&self, digest: &Digest) -> Result<File, Failure> {
-        Ok(self.store().blobs().open(digest).await?.ok_or(Failure::Gone)?.file()?)
+        Ok(self.store().blobs().open(digest).await?.ok_or(Failure::Gone)?.file().await?)
     }
 
     /// Stores a delta as a blob of the repository.

@@ -150,6 +150,7 @@ impl Site {
 pub(crate) async fn open(root: &Path, url: &str) -> (Registry, Store) {
     let store = Store::open(deltaport_store::Options {
         root: root.to_owned(),
+        bytes: deltaport_store::ByteStore::Directory,
         keep_free: 0,
         manifest_cache: 1 << 20,
         grace: Duration::from_secs(600),

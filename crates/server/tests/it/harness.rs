@@ -72,6 +72,7 @@ impl Setup {
         let home = TempDir::new().expect("a temporary directory");
         let store = Store::open(deltaport_store::Options {
             root: home.path().join("data"),
+            bytes: deltaport_store::ByteStore::Directory,
             keep_free: 0,
             manifest_cache: 1 << 20,
             grace: Duration::from_secs(3600),

@@ -1,5 +1,6 @@
-//! Bytes by digest: files that are written once, under a name that their content proves.
+//! Bytes by digest: files that are written once, under a name that their content proves, or objects of a bucket.
 
+pub(crate) mod object;
 pub(crate) mod place;
 pub(crate) mod pool;
 pub(crate) mod recent;
@@ -9,18 +10,23 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use deltaport_oci::wire::ByteRange;
 use deltaport_oci::{Algorithm, Digest, RepositoryName};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use crate::bucket::read::Object;
+use crate::bucket::{Fault, scratch};
 use crate::core::Core;
 use crate::error::Result;
 use crate::names::blobs;
 use crate::partial::{self, Partial};
 use crate::staging::Staging;
 
+use object::Found;
 pub(crate) use place::put_manifest;
 use pool::Pool;
 pub use stream::BlobStream;
@@ -38,7 +44,20 @@ impl Blobs {
 
     /// Opens the bytes of `digest`; `None` when they are not here, or not all of them any more. Asks no repository: callers
     /// check the link first.
+    ///
+    /// With a bucket this says what names say: that an object is gone shows when it is read.
     pub async fn open(&self, digest: &Digest) -> Result<Option<Blob>> {
+        if let Some(bucket) = &self.core.bucket {
+            let found = object::find(&self.core, bucket, digest).await?;
+            return Ok(found.map(|found| match found {
+                Found::Object(object) => {
+                    Blob { size: Size::Known(object.size), source: Source::Object(object) }
+                }
+                Found::Manifest(bytes) => {
+                    Blob { size: Size::Known(bytes.len() as u64), source: Source::Memory(bytes) }
+                }
+            }));
+        }
         if let Some((file, size)) = self.core.recent.find(digest) {
             return Ok(Some(Blob::new(&self.core, file, Size::Known(size))));
         }
@@ -60,6 +79,16 @@ impl Blobs {
         }
         self.core.recent.keep(*digest, (Arc::clone(&file), size));
         Ok(Some(Blob::new(&self.core, file, Size::Known(size))))
+    }
+
+    /// An address at which the bytes of `digest` can be read for `life` by whoever knows it, without credentials; `None` when
+    /// they are not an object of a bucket. Asks no repository, and nobody else either.
+    pub async fn address(&self, digest: &Digest, life: Duration) -> Result<Option<String>> {
+        let Some(bucket) = &self.core.bucket else { return Ok(None) };
+        match object::find(&self.core, bucket, digest).await? {
+            Some(Found::Object(object)) => Ok(Some(bucket.presign(&object.place, life).await?)),
+            _ => Ok(None),
+        }
     }
 
     /// A new place for bytes whose digest is not yet proven; gone when dropped before [`Store::commit`].
@@ -111,10 +140,16 @@ impl Scratch {
 /// An open blob; cheap to clone, usable while the blob is collected.
 #[derive(Clone, Debug)]
 pub struct Blob {
-    file: Arc<File>,
+    source: Source,
     size: Size,
-    pool: Arc<Pool>,
-    runtime: Handle,
+}
+
+/// Where the bytes of an open blob are.
+#[derive(Clone, Debug)]
+enum Source {
+    File { file: Arc<File>, pool: Arc<Pool>, runtime: Handle },
+    Object(Object),
+    Memory(Bytes),
 }
 
 /// How large an open blob is.
@@ -127,7 +162,10 @@ pub(crate) enum Size {
 
 impl Blob {
     pub(crate) fn new(core: &Core, file: Arc<File>, size: Size) -> Self {
-        Self { file, size, pool: Arc::clone(&core.pool), runtime: core.runtime.clone() }
+        Self {
+            source: Source::File { file, pool: Arc::clone(&core.pool), runtime: core.runtime.clone() },
+            size,
+        }
     }
 
     /// Its size in bytes; of one that is still being written ([`Staging::reader`]), how much of it can be read now.
@@ -138,17 +176,44 @@ impl Blob {
         }
     }
 
-    /// Streams part of it in chunks of up to 256 KiB, one read ahead of the consumer, through pooled buffers. Pages
-    /// that are in memory are read at once, others on a blocking thread.
+    /// Streams part of it. Of a file in chunks of up to 256 KiB, one read ahead of the consumer, through pooled buffers:
+    /// pages that are in memory are read at once, others on a blocking thread. Of an object as the service sends it, with
+    /// one request, and with further ones where an answer breaks off.
     ///
     /// A range that reaches behind [`Blob::size`] ends in [`io::ErrorKind::UnexpectedEof`].
     pub fn read(&self, range: ByteRange) -> BlobStream {
-        BlobStream::new(Arc::clone(&self.file), Arc::clone(&self.pool), self.runtime.clone(), range)
+        match &self.source {
+            Source::File { file, pool, runtime } => {
+                BlobStream::file(Arc::clone(file), Arc::clone(pool), runtime.clone(), range)
+            }
+            Source::Object(object) => BlobStream::object(object.read(range)),
+            Source::Memory(bytes) => BlobStream::memory(bytes, range),
+        }
     }
 
-    /// The file itself for positioned, blocking reads (the delta engine on its worker thread). The cursor of the handle
-    /// is shared with every other: seek and plain `read` have no meaning.
-    pub fn file(&self) -> io::Result<File> {
-        self.file.try_clone()
+    /// The same, but not before it is clear that the bytes can be had: waits until a service has begun to answer. Fails
+    /// with [`Error::Unavailable`](crate::Error::Unavailable) when it does not.
+    pub async fn begin(&self, range: ByteRange) -> Result<BlobStream> {
+        match &self.source {
+            Source::Object(object) => match object.open(range).await {
+                Ok(stream) => Ok(BlobStream::object(stream)),
+                Err(Fault::Gone) => Err(object::lost(&object.digest)),
+                Err(fault) => Err(fault.into()),
+            },
+            _ => Ok(self.read(range)),
+        }
+    }
+
+    /// A file with the bytes, for positioned, blocking reads (the delta engine on its worker thread). The cursor of the
+    /// handle may be shared with others: seek and plain `read` have no meaning.
+    ///
+    /// An object is copied to the local disk for that, unless it was lately; fails with
+    /// [`Error::NoSpace`](crate::Error::NoSpace) when it is larger than what such copies may take.
+    pub async fn file(&self) -> Result<File> {
+        match &self.source {
+            Source::File { file, .. } => Ok(file.try_clone()?),
+            Source::Object(object) => scratch::copy(object, &object.bucket.copies).await,
+            Source::Memory(_) => Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+        }
     }
 }

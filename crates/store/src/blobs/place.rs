@@ -13,6 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use deltaport_oci::{Digest, Hasher, RepositoryName};
 
+use super::object;
 use crate::core::Core;
 use crate::disk;
 use crate::error::{Error, Result};
@@ -40,12 +41,15 @@ pub(crate) fn prove(core: &Core, file: &File, path: &Path, hasher: Hasher, diges
         return Err(Error::Mismatch { expected: *digest, actual });
     }
     core.faults.at(faults::BLOB_SYNC)?;
-    file.sync_all()?;
+    // What goes to a bucket need not survive here.
+    if core.bucket.is_none() {
+        file.sync_all()?;
+    }
     Ok(())
 }
 
-/// Puts the bytes of `digest` in their place and does `change`, which says so, in one go as far as the collector is
-/// concerned. Returns when both are durable. Must run to its end (see [`Core::to_the_end`]).
+/// Puts the bytes of `digest` in their place, writes down that they are there, and does `change`, which refers to them, in
+/// one go as far as the collector is concerned. Returns when both are durable. Must run to its end (see [`Core::to_the_end`]).
 pub(crate) async fn settle<T, F>(
     core: &Arc<Core>,
     digest: Digest,
@@ -55,13 +59,24 @@ pub(crate) async fn settle<T, F>(
 ) -> Result<T>
 where
     T: Send + 'static,
-    F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    F: Fn(&mut Tx<'_>) -> Result<T> + Send + Sync + 'static,
 {
+    if let (Some(bucket), Source::File(path)) = (&core.bucket, &source) {
+        let path = path.clone();
+        let file = Arc::new(core.blocking(move || Ok(File::open(path)?)).await?);
+        return object::settle(core, bucket, digest, size, file, change).await;
+    }
     let guard = core.locks.one(&digest).await;
     let placing = Arc::clone(core);
     let placed = core.blocking(move || place(&placing, &digest, size, source)).await;
     let changed = match placed {
-        Ok(()) => core.database.change(change).await,
+        Ok(()) => {
+            let changed = move |tx: &mut Tx<'_>| {
+                names::blobs::ensure(tx, &digest, size)?;
+                change(tx)
+            };
+            core.database.change(changed).await
+        }
         Err(error) => Err(error),
     };
     if changed.is_err() {
@@ -162,6 +177,11 @@ pub(crate) async fn put_manifest(
 ) -> Result<()> {
     let settling = Arc::clone(core);
     core.to_the_end(async move {
+        if settling.bucket.is_some() {
+            // Its row holds the bytes; an object would say the same once more.
+            let change = move |tx: &mut Tx<'_>| names::manifests::put(tx, &repository, &manifest, origin);
+            return settling.database.change(change).await;
+        }
         let (digest, size) = (manifest.digest, manifest.bytes.len() as u64);
         let source = Source::Bytes(manifest.bytes.clone());
         let change = move |tx: &mut Tx<'_>| names::manifests::put(tx, &repository, &manifest, origin);

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::pool::{CHUNK, Pool};
+use crate::bucket::read::ObjectStream;
 
 /// After the disk had to be waited for: how many chunks are read on a blocking thread before memory is tried again.
 const COLD_CHUNKS: u32 = 16;
@@ -23,7 +24,47 @@ const COLD_CHUNKS: u32 = 16;
 /// Ends after the last byte of the range or after the first error. Holds one chunk at most, besides those that its
 /// consumer holds.
 #[derive(Debug)]
-pub struct BlobStream {
+pub struct BlobStream(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    File(FileStream),
+    Object(ObjectStream),
+    Memory(Option<io::Result<Bytes>>),
+}
+
+impl BlobStream {
+    pub(super) fn file(file: Arc<File>, pool: Arc<Pool>, runtime: Handle, range: ByteRange) -> Self {
+        let can_try = cfg!(target_os = "linux");
+        Self(Kind::File(FileStream { file, pool, runtime, rest: range, ahead: None, cold: 0, can_try }))
+    }
+
+    pub(super) fn object(stream: ObjectStream) -> Self {
+        Self(Kind::Object(stream))
+    }
+
+    pub(super) fn memory(bytes: &Bytes, range: ByteRange) -> Self {
+        let ends = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+        let part = ends.filter(|(start, end)| start <= end && *end <= bytes.len());
+        Self(Kind::Memory(Some(part.map(|(start, end)| bytes.slice(start..end)).ok_or_else(ended_early))))
+    }
+}
+
+impl futures_util::Stream for BlobStream {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match &mut self.0 {
+            Kind::File(stream) => stream.poll_next(cx),
+            Kind::Object(stream) => stream.poll_next(cx),
+            Kind::Memory(bytes) => Poll::Ready(bytes.take()),
+        }
+    }
+}
+
+/// The chunks of a file.
+#[derive(Debug)]
+struct FileStream {
     file: Arc<File>,
     pool: Arc<Pool>,
     runtime: Handle,
@@ -37,11 +78,7 @@ pub struct BlobStream {
     can_try: bool,
 }
 
-impl BlobStream {
-    pub(super) fn new(file: Arc<File>, pool: Arc<Pool>, runtime: Handle, range: ByteRange) -> Self {
-        Self { file, pool, runtime, rest: range, ahead: None, cold: 0, can_try: cfg!(target_os = "linux") }
-    }
-
+impl FileStream {
     /// Reads the next bytes if they are in memory.
     fn try_now(&mut self) -> Option<io::Result<Bytes>> {
         if !self.can_try || self.cold > 0 {
@@ -86,12 +123,8 @@ impl BlobStream {
     fn is_read(&self) -> bool {
         self.rest.start >= self.rest.end
     }
-}
 
-impl futures_util::Stream for BlobStream {
-    type Item = io::Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if self.ahead.is_none() {
             if self.is_read() {
                 return Poll::Ready(None);

@@ -124,6 +124,7 @@ proptest! {
 fn options(layout: &Layout, faults: Faults) -> Options {
     Options {
         root: layout.root().to_owned(),
+        bytes: crate::ByteStore::Directory,
         keep_free: 0,
         manifest_cache: 1 << 20,
         grace: Duration::from_secs(3600),

@@ -103,6 +103,7 @@ pub(crate) fn decide_bytes(tx: &Tx<'_>, entry: &Entry) -> Result<Verdict> {
         settle(tx, entry)?;
         return Ok(Verdict::Keep);
     }
+    super::places::doom(tx, &entry.digest)?;
     let size = tx.connection.optional(
         "DELETE FROM blob WHERE digest = ?1 RETURNING size",
         values![entry.digest],

@@ -9,10 +9,10 @@ use super::sql;
 use crate::error::{Error, Result};
 
 /// What `user_version` is in a database of this program.
-const VERSION: i64 = 8;
+const VERSION: i64 = 9;
 
 /// Step `n` takes a database from version `n` to `n + 1`. A released step is never changed.
-const STEPS: [&str; 8] = [V1, V2, V3, V4, V5, V6, V7, V8];
+const STEPS: [&str; 9] = [V1, V2, V3, V4, V5, V6, V7, V8, V9];
 
 /// How often a prepared statement is found again.
 const STATEMENTS: usize = 128;
@@ -364,4 +364,40 @@ CREATE TABLE slot (
 ALTER TABLE delta_job ADD COLUMN holder TEXT;
 ALTER TABLE delta_job ADD COLUMN until INTEGER;
 CREATE INDEX delta_job_by_end ON delta_job (until) WHERE claimed IS NOT NULL;
+";
+
+/// Bytes in a bucket.
+const V9: &str = "
+-- The object that holds the bytes; null: a file named after the digest, or, with a bucket, the row of a manifest.
+ALTER TABLE blob ADD COLUMN place TEXT;
+CREATE UNIQUE INDEX blob_by_place ON blob (place) WHERE place IS NOT NULL;
+
+-- holder may go on until a time (0: nobody holds it), and alone may make the object spare. Parts of part_size bytes go to
+-- object, as multipart; behind them there is rest, or the object tail. doubtful: a holder was given up, who may not know.
+ALTER TABLE upload ADD COLUMN holder TEXT;
+ALTER TABLE upload ADD COLUMN until INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE upload ADD COLUMN spare TEXT;
+ALTER TABLE upload ADD COLUMN part_size INTEGER;
+ALTER TABLE upload ADD COLUMN object TEXT;
+ALTER TABLE upload ADD COLUMN multipart TEXT;
+ALTER TABLE upload ADD COLUMN rest BLOB;
+ALTER TABLE upload ADD COLUMN tail TEXT;
+ALTER TABLE upload ADD COLUMN doubtful INTEGER NOT NULL DEFAULT 0 CHECK (doubtful IN (0, 1));
+
+-- The parts of an upload that are there, counted from 0, with what the service calls each.
+CREATE TABLE upload_part (
+    upload TEXT NOT NULL REFERENCES upload (id) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    tag    TEXT NOT NULL,
+    PRIMARY KEY (upload, number)
+) STRICT, WITHOUT ROWID;
+
+-- Objects to be removed when they are due, or their parts. taken: somebody is about to, so none may be referred to again.
+CREATE TABLE doomed (
+    place     TEXT PRIMARY KEY,
+    multipart TEXT,
+    due       INTEGER NOT NULL,
+    taken     INTEGER NOT NULL CHECK (taken IN (0, 1))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX doomed_by_time ON doomed (due);
 ";

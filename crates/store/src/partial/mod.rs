@@ -166,10 +166,7 @@ impl Partial {
             }
         }
         let repository = what.repository.clone();
-        let change = move |tx: &mut Tx<'_>| {
-            names::blobs::ensure(tx, &digest, size)?;
-            names::blobs::link(tx, &repository, &digest)
-        };
+        let change = move |tx: &mut Tx<'_>| names::blobs::link(tx, &repository, &digest);
         let from = Source::File(path.clone());
         if let Err(error) = place::settle(&core, digest, size, from, change).await {
             match disk::size_if_there(&path) {

@@ -161,6 +161,7 @@ async fn a_database_without_reasons_is_brought_up_to_date() {
     drop(store);
     let names = rusqlite::Connection::open(dir.path().join("names.db")).unwrap();
     let back = "DROP TABLE lease; DROP TABLE slot; DROP INDEX delta_job_by_end; ALTER TABLE delta_job DROP COLUMN holder; ALTER TABLE delta_job DROP COLUMN until; DROP TABLE mirrored; DROP TABLE note; DROP TABLE outgoing; DROP TABLE verdict; DROP TABLE cached; DROP TRIGGER absence_ended; DROP TRIGGER absence_forgotten; DROP TABLE absence; PRAGMA user_version = 2";
+    names.execute_batch(WITHOUT_BUCKETS).unwrap();
     names.execute_batch(back).unwrap();
     drop(names);
 

@@ -234,7 +234,7 @@ async fn everything_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let (store, blobs, digest) = with_image(dir.path()).await;
     let second = Store::open(options(dir.path())).await;
-    assert!(matches!(second, Err(Error::Unusable(_))), "two stores on one directory");
+    assert!(matches!(second, Err(Error::InUse { .. })), "two stores on one directory");
     store.close().await.unwrap();
     assert!(store.names().tags(&repository("app"), None, 1).await.is_err());
     drop(store);

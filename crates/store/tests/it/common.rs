@@ -15,6 +15,7 @@ pub(crate) const OWNER: &str = "alice";
 pub(crate) fn options(root: &Path) -> Options {
     Options {
         root: root.to_owned(),
+        bytes: deltaport_store::ByteStore::Directory,
         keep_free: 0,
         manifest_cache: 1 << 20,
         grace: Duration::from_secs(3600),
@@ -23,6 +24,14 @@ pub(crate) fn options(root: &Path) -> Options {
         faults: Faults::none(),
     }
 }
+
+/// Makes the tables those of before bytes could be in a bucket.
+pub(crate) const WITHOUT_BUCKETS: &str = "DROP TABLE doomed; DROP TABLE upload_part; DROP INDEX blob_by_place;
+    ALTER TABLE blob DROP COLUMN place; ALTER TABLE upload DROP COLUMN holder; ALTER TABLE upload DROP COLUMN until;
+    ALTER TABLE upload DROP COLUMN spare; ALTER TABLE upload DROP COLUMN part_size;
+    ALTER TABLE upload DROP COLUMN object; ALTER TABLE upload DROP COLUMN multipart;
+    ALTER TABLE upload DROP COLUMN rest; ALTER TABLE upload DROP COLUMN tail;
+    ALTER TABLE upload DROP COLUMN doubtful;";
 
 pub(crate) async fn open(root: &Path) -> Store {
     Store::open(options(root)).await.unwrap()

@@ -99,6 +99,7 @@ async fn a_database_without_a_past_is_brought_up_to_date() {
     store.close().await.unwrap();
     drop(store);
     let names = rusqlite::Connection::open(dir.path().join("names.db")).unwrap();
+    names.execute_batch(WITHOUT_BUCKETS).unwrap();
     names
         .execute_batch(
             "DROP TABLE lease; DROP TABLE slot; DROP TABLE mirrored; DROP TABLE note; DROP TABLE outgoing; DROP TABLE verdict; DROP TABLE cached; DROP TRIGGER absence_ended; DROP TRIGGER absence_forgotten; DROP TABLE absence;

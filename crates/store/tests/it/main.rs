@@ -5,6 +5,7 @@
 mod absences;
 mod bases;
 mod basics;
+mod bucket;
 mod collect;
 mod common;
 mod crash;

@@ -27,7 +27,7 @@ use rusqlite::{OptionalExtension as _, params_from_iter};
 
 use crate::error::Result;
 
-pub(crate) use row::{Row, unreadable};
+pub(crate) use row::{Column, Row, unreadable};
 pub(crate) use value::{Parameter, Value};
 
 /// What a statement is given, in the order of the parameters: `values![repository, digest, tx.now]`.

@@ -1,7 +1,12 @@
 //! Uploads in progress: bytes that arrive in several requests, perhaps with a crash in between.
 //!
 //! A row holds how many bytes were acknowledged and the hasher after them; the file may be longer, when a chunk did not
-//! get as far as its acknowledgement, and is cut to that length when somebody goes on.
+//! get as far as its acknowledgement, and is cut to that length when somebody goes on. With a bucket there is no file that
+//! outlives a request: see [`spool`], [`lease`] and [`finish`](mod@finish).
+
+mod finish;
+mod lease;
+mod spool;
 
 use std::fs::File;
 use std::io;
@@ -17,8 +22,11 @@ use crate::error::{Error, Result};
 use crate::inflow::Inflow;
 use crate::layout::is_upload_id;
 use crate::names::sessions::{self, Session};
-use crate::names::{self, Tx, milliseconds};
+use crate::names::{self, Tx, milliseconds, parts};
 use crate::{disk, faults};
+
+use lease::Lease;
+use spool::Spool;
 
 /// How long nobody must have touched an upload before it can be ended to make room for another one of its owner.
 const MIN_IDLE: Duration = Duration::from_secs(5 * 60);
@@ -72,6 +80,13 @@ impl Uploads {
         let owner = owner.to_owned();
         let idle = self.core.database.read(move |names| sessions::idle(names, &owner, before)).await?;
         for id in idle {
+            if self.core.bucket.is_some() {
+                let name = id.clone();
+                if self.core.database.change(move |tx| parts::expire(tx, &name, before)).await? {
+                    return Ok(true);
+                }
+                continue;
+            }
             // Somebody is at it, though nothing of it has been acknowledged for a while.
             let Some(turn) = Turn::take(&self.core, &id) else { continue };
             let core = Arc::clone(&self.core);
@@ -98,6 +113,16 @@ impl Uploads {
         owner: &str,
         at: Option<u64>,
     ) -> Result<Appender> {
+        if let Some(bucket) = &self.core.bucket {
+            let (lease, progress) = Lease::acquire(&self.core, bucket, repository, id, owner).await?;
+            if at.is_some_and(|at| at != progress.position) {
+                lease.release().await?;
+                return Err(Error::OutOfOrder { offset: progress.position });
+            }
+            self.core.space.check()?;
+            let spool = Spool::open(&self.core, bucket, lease, progress).await?;
+            return Ok(Appender(Way::Bucket(spool)));
+        }
         let (turn, session) = self.take_turn(repository, id, owner).await?;
         if at.is_some_and(|at| at != session.position) {
             return Err(Error::OutOfOrder { offset: session.position });
@@ -111,7 +136,7 @@ impl Uploads {
                 let opened = core.blocking(move || open(&opening, &name, session)).await;
                 let (file, hasher) = end_if_gone(&core, &turn, opened).await?;
                 let inflow = Inflow::new(&core, file, position, hasher);
-                Ok(Appender { open: Some(Open { inflow, turn, from: position }) })
+                Ok(Appender(Way::File(Some(Open { inflow, turn, from: position }))))
             })
             .await
     }
@@ -125,6 +150,12 @@ impl Uploads {
         owner: &str,
         digest: &Digest,
     ) -> Result<u64> {
+        if let Some(bucket) = &self.core.bucket {
+            let (lease, progress) = Lease::acquire(&self.core, bucket, repository, id, owner).await?;
+            let (core, bucket) = (Arc::clone(&self.core), Arc::clone(bucket));
+            let finish = finish::finish(core, bucket, lease, progress, repository.clone(), *digest);
+            return self.core.to_the_end(finish).await;
+        }
         let (turn, session) = self.take_turn(repository, id, owner).await?;
         let (core, repository, digest) = (Arc::clone(&self.core), repository.clone(), *digest);
         self.core.to_the_end(async move { finish(core, turn, session, repository, digest).await }).await
@@ -132,6 +163,10 @@ impl Uploads {
 
     /// Ends an upload and drops its bytes.
     pub async fn cancel(&self, repository: &RepositoryName, id: &str, owner: &str) -> Result<()> {
+        if let Some(bucket) = &self.core.bucket {
+            let (lease, _) = Lease::acquire(&self.core, bucket, repository, id, owner).await?;
+            return lease.end(|tx, id, holder| parts::cancel(tx, id, holder)).await;
+        }
         let (turn, _) = self.take_turn(repository, id, owner).await?;
         let core = Arc::clone(&self.core);
         self.core.to_the_end(async move { end(&core, &turn).await }).await
@@ -294,7 +329,6 @@ async fn settle(
     let (id, source) = (turn.id.clone(), Source::File(core.layout.upload(&turn.id)));
     let change = move |tx: &mut Tx<'_>| {
         sessions::end(tx, &id)?;
-        names::blobs::ensure(tx, &digest, size)?;
         names::blobs::link(tx, &repository, &digest)
     };
     place::settle(core, digest, size, source, change).await?;
@@ -306,9 +340,20 @@ async fn settle(
 /// When it is dropped instead of finished, for instance because the client's connection broke, what arrived is kept as
 /// far as it reached the disk; until that is recorded the upload is [`Error::Busy`].
 #[derive(Debug)]
-pub struct Appender {
-    /// Taken when it is finished or dropped.
-    open: Option<Open>,
+pub struct Appender(Way);
+
+#[derive(Debug)]
+enum Way {
+    /// Into a file; taken when it is finished or dropped.
+    File(Option<Open>),
+    /// To a bucket.
+    Bucket(Spool),
+}
+
+impl Way {
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::File(None))
+    }
 }
 
 #[derive(Debug)]
@@ -323,26 +368,38 @@ impl Appender {
     /// Queues the next bytes; waits while the queue is full. When the future is dropped, either none of up to 4 MiB of
     /// bytes are queued or all are.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
-        match &self.open {
-            Some(open) => open.inflow.push(bytes).await,
-            None => Err(Error::closed()),
+        match &self.0 {
+            Way::File(Some(open)) => open.inflow.push(bytes).await,
+            Way::File(None) => Err(Error::closed()),
+            Way::Bucket(spool) => spool.write(bytes).await,
         }
     }
 
     /// Makes what was written durable and returns the new offset. After a failure the upload continues at what
     /// [`Uploads::offset`] says.
     pub async fn finish(mut self) -> Result<u64> {
-        let Some(open) = self.open.take() else { return Err(Error::closed()) };
-        let core = Arc::clone(&open.turn.core);
-        core.to_the_end(open.record()).await
+        match self.0.take() {
+            Way::File(Some(open)) => {
+                let core = Arc::clone(&open.turn.core);
+                core.to_the_end(open.record()).await
+            }
+            Way::File(None) => Err(Error::closed()),
+            Way::Bucket(spool) => spool.finish().await,
+        }
     }
 
     /// Does what [`Appender::finish`] and then [`Uploads::finish`] would do, with one wait for the disk instead of two:
     /// checks the digest, makes the blob durable and visible in `repository`, and ends the upload.
     pub async fn commit(mut self, repository: &RepositoryName, digest: &Digest) -> Result<u64> {
-        let Some(open) = self.open.take() else { return Err(Error::closed()) };
-        let (core, repository, digest) = (Arc::clone(&open.turn.core), repository.clone(), *digest);
-        core.to_the_end(open.commit(repository, digest)).await
+        let (repository, digest) = (repository.clone(), *digest);
+        match self.0.take() {
+            Way::File(Some(open)) => {
+                let core = Arc::clone(&open.turn.core);
+                core.to_the_end(open.commit(repository, digest)).await
+            }
+            Way::File(None) => Err(Error::closed()),
+            Way::Bucket(spool) => spool.commit(repository, digest).await,
+        }
     }
 }
 
@@ -384,7 +441,7 @@ impl Open {
 
 impl Drop for Appender {
     fn drop(&mut self) {
-        if let Some(open) = self.open.take() {
+        if let Way::File(Some(open)) = self.0.take() {
             let core = Arc::clone(&open.turn.core);
             let id = open.turn.id.clone();
             let record = async move {
