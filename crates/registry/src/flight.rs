@@ -41,6 +41,11 @@ impl<K: Clone + Eq + Hash, V: Clone> SingleFlight<K, V> {
         lock(&self.running).contains_key(key)
     }
 
+    /// What those get who join the work on `key`, if somebody does it.
+    pub(crate) fn look(&self, key: &K) -> Option<V> {
+        lock(&self.running).get(key).cloned()
+    }
+
     /// Joins the work on `key`, or starts it with what `start` makes.
     pub(crate) fn join(&self, key: K, start: impl FnOnce() -> V) -> Flight<K, V> {
         let mut running = lock(&self.running);

@@ -6,15 +6,20 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use deltaport_client::{ImageAnswer, MirrorRequest};
-use deltaport_registry::mirror::{Listed, Listing, Now, Outcome, Removal, Report, Step, TagReport, Unlisted};
+use deltaport_registry::mirror::{
+    Listed, Listing, Moving, Now, Outcome, Removal, Report, Step, TagReport, Unlisted,
+};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::args::{Mirror, MirrorCommand, MirrorRule};
 use crate::commands::delta::Remote;
-use crate::commands::progress::Line;
+use crate::commands::progress::{Bars, Transfer};
 use crate::logging;
 use crate::output::{Output, rounded};
+
+/// How many characters of a digest stand for it.
+const SHORT: usize = 12;
 
 pub(crate) fn run(args: &Mirror, output: &mut Output) -> anyhow::Result<ExitCode> {
     logging::start_for_command();
@@ -83,8 +88,8 @@ impl<'a> Asked<'a> {
     /// Has a rule planned or run, and waits for it.
     fn go(&self, request: MirrorRequest, rule: &Listed) -> anyhow::Result<Report> {
         let (host, name) = (self.host, &rule.rule);
-        let line = Line::on_terminal();
-        line.begin(&format!("{name}: asking"));
+        let mut bars = Bars::on_terminal();
+        bars.show(&[], &format!("{name}: asking"), 0);
         let mut number = None;
         loop {
             let answer =
@@ -94,13 +99,14 @@ impl<'a> Asked<'a> {
             })?;
             match answer {
                 ImageAnswer::Done(body) => {
-                    line.clear();
+                    bars.clear();
                     return read(&body);
                 }
                 ImageAnswer::Pending(body) => {
                     let report: Report = read(&body)?;
                     number = Some(report.run);
-                    line.begin(&progress(&report));
+                    let moving: Vec<Transfer> = report.moving.iter().map(transfer).collect();
+                    bars.show(&moving, &progress(&report), report.received.saturating_add(report.sent));
                 }
                 ImageAnswer::Refused(why) => bail!("{host}: {why}"),
             }
@@ -112,6 +118,13 @@ impl<'a> Asked<'a> {
 fn read<T: DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {
     serde_json::from_slice(body)
         .context("the registry speaks another version of this; use the deltaport that runs there")
+}
+
+/// A blob that is on its way.
+fn transfer(moving: &Moving) -> Transfer {
+    let Moving { digest, bytes, of, sent } = moving;
+    let way = if *sent { "sending" } else { "fetching" };
+    Transfer { name: format!("{way} {}", &digest.hex()[..SHORT]), bytes: *bytes, of: *of }
 }
 
 /// How far a run is, in one line.
@@ -126,7 +139,8 @@ fn progress(report: &Report) -> String {
             let _ = write!(text, "; looking at {tag}");
         }
         Some(Now { tag, bytes, of }) => {
-            let _ = write!(text, "; {tag}: {} of {}", rounded(*bytes), rounded(*of));
+            let under_way = report.moving.iter().map(|moving| moving.bytes).fold(*bytes, u64::saturating_add);
+            let _ = write!(text, "; {tag}: {} of {}", rounded(under_way), rounded(*of));
         }
         None => {}
     }

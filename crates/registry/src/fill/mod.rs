@@ -34,6 +34,7 @@ use deltaport_client::ErrorKind;
 use deltaport_oci::manifest::ManifestError;
 use deltaport_oci::{Digest, Reference, RepositoryName};
 use deltaport_store as store;
+use deltaport_store::Blob;
 use tokio::sync::{Semaphore, watch};
 
 use crate::flight::SingleFlight;
@@ -100,6 +101,12 @@ impl Fills {
     /// Whether a blob is on its way.
     pub(crate) fn is_fetching(&self, repository: &RepositoryName, blob: &Digest) -> bool {
         self.blobs.is_running(&(repository.clone(), *blob))
+    }
+
+    /// How many bytes of a blob that is on its way have come.
+    pub(crate) fn arrived(&self, repository: &RepositoryName, blob: &Digest) -> u64 {
+        let following = self.blobs.look(&(repository.clone(), *blob));
+        following.map_or(0, |(progress, _)| progress.borrow().reader.as_ref().map_or(0, Blob::size))
     }
 
     /// Believes no more that everything of an image is here.

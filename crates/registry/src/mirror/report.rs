@@ -4,6 +4,7 @@ use deltaport_oci::{Digest, Tag};
 use serde::{Deserialize, Serialize};
 
 use super::Listed;
+use super::moving::Moving;
 use super::plan::Step;
 use crate::image::Failed;
 
@@ -29,6 +30,9 @@ pub struct Report {
     /// What is being done, while it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now: Option<Now>,
+    /// The blobs that are on their way, while it goes on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moving: Vec<Moving>,
     /// When it goes on, by the clock on the wall, if it is outside its hours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rests_until: Option<String>,
@@ -59,6 +63,7 @@ impl Report {
             received: 0,
             sent: 0,
             now: None,
+            moving: Vec::new(),
             rests_until: None,
             tags: Vec::new(),
             removals: Vec::new(),

@@ -16,7 +16,7 @@ use super::plan::{Absent, Found, Here, Planner, Step};
 use super::report::{Now, Outcome, Report, TagReport};
 use super::send::Sent;
 use super::survey::Survey;
-use super::{Job, Rule, catalog, origin};
+use super::{Job, Rule, catalog, moving, origin};
 use crate::fill::Cap;
 use crate::image::Failed;
 use crate::memory::Memory;
@@ -66,6 +66,7 @@ struct Run {
     before: u64,
     /// How many bytes were given to the destination.
     sent: AtomicU64,
+    blobs: moving::Blobs,
 }
 
 impl Run {
@@ -187,6 +188,7 @@ impl Registry {
         if !report.done {
             (report.received, report.sent) = (run.received(), run.sent.load(Ordering::Relaxed));
             report.rests_until = if plan { None } else { run.job.terms.gate.opens() };
+            report.moving = run.blobs.list(|blob| self.0.fills.arrived(repository, blob));
         }
         Ok(report)
     }
@@ -204,7 +206,15 @@ impl Registry {
         let number = self.0.mirrors.next.fetch_add(1, Ordering::Relaxed);
         let report = watch::Sender::new(Report::begin(job.listed(), number, plan));
         let before = job.source.received();
-        let run = Arc::new(Run { number, job, plan, report, before, sent: AtomicU64::new(0) });
+        let run = Arc::new(Run {
+            number,
+            job,
+            plan,
+            report,
+            before,
+            sent: AtomicU64::new(0),
+            blobs: moving::Blobs::default(),
+        });
         runs.insert(key, Arc::clone(&run));
         drop(runs);
         tokio::spawn({
@@ -453,7 +463,9 @@ impl Registry {
             }
             let mut taken = stream::iter(together)
                 .map(|step| async {
-                    let outcome = self.take_one(run, survey, &step).await;
+                    let taken = run.blobs.take(&step);
+                    let outcome = self.take_one(run, survey, &step, &taken.sent).await;
+                    drop(taken);
                     if outcome.is_ok() {
                         run.advance(step.bytes().saturating_add(step.sent()));
                     }
@@ -504,7 +516,14 @@ impl Registry {
         }
     }
 
-    async fn take_one(&self, run: &Run, survey: &Survey, step: &Step) -> Result<(), Obstacle> {
+    /// Takes a step, and counts on the way what it sends.
+    async fn take_one(
+        &self,
+        run: &Run,
+        survey: &Survey,
+        step: &Step,
+        sent: &Arc<AtomicU64>,
+    ) -> Result<(), Obstacle> {
         let job = &run.job;
         match step {
             Step::Manifest { digest, .. } => Ok(self.put(job, survey, digest, None).await?),
@@ -526,7 +545,7 @@ impl Registry {
             Step::SendBlob { .. } | Step::SendManifest { .. } | Step::SendTag { .. } => {
                 let target = job.to.as_ref().ok_or_else(|| "a step is about no destination".to_owned())?;
                 run.in_its_hours().await;
-                let Sent { bytes, note } = Box::pin(self.send(job, target, survey, step)).await?;
+                let Sent { bytes, note } = Box::pin(self.send(job, target, survey, step, sent)).await?;
                 run.sent.fetch_add(bytes, Ordering::Relaxed);
                 run.report.send_modify(|report| {
                     report.notes.extend(note.filter(|note| !report.notes.contains(note)));

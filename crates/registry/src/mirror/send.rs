@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -51,16 +52,20 @@ struct Parcel<'a> {
     blob: &'a Blob,
     /// What it is to the link: a transfer of the rule.
     claim: &'a Claim,
+    /// How many of its bytes have gone, for who watches.
+    gone: &'a Arc<AtomicU64>,
 }
 
 impl Registry {
-    /// Takes a step that is about the destination. Fails with a sentence.
+    /// Takes a step that is about the destination; `gone` says on the way how many bytes of a blob it has sent. Fails with a
+    /// sentence.
     pub(super) async fn send(
         &self,
         job: &Job,
         target: &Target,
         survey: &Survey,
         step: &Step,
+        gone: &Arc<AtomicU64>,
     ) -> Result<Sent, String> {
         match step {
             Step::SendBlob { digest, size } => {
@@ -75,8 +80,8 @@ impl Registry {
                     At::Registry { remote, repository } => {
                         let claim = &Claim::for_mirror(job.repository.clone(), Arc::clone(&job.terms));
                         let blob = &blob;
-                        self.send_blob(Parcel { job, target, remote, repository, digest, blob, claim })
-                            .await?
+                        let parcel = Parcel { job, target, remote, repository, digest, blob, claim, gone };
+                        self.send_blob(parcel).await?
                     }
                 };
                 Ok(Sent { bytes, note: None })
@@ -189,14 +194,17 @@ impl Registry {
         range: ByteRange,
     ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
         let (link, claim) = (self.0.fills.link.clone(), parcel.claim.clone());
+        let gone = Arc::clone(parcel.gone);
+        gone.store(range.start, Ordering::Relaxed);
         parcel.blob.read(range).then(move |chunk| {
-            let (link, claim) = (link.clone(), claim.clone());
+            let (link, claim, gone) = (link.clone(), claim.clone(), Arc::clone(&gone));
             async move {
                 let chunk = chunk?;
                 if claim.must_rest() {
                     return Err(io::Error::other("the hours of the rule are over"));
                 }
                 link.send(&claim, chunk.len() as u64).await;
+                gone.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                 Ok(chunk)
             }
         })

@@ -14,9 +14,9 @@ use crate::handlers::Asked;
 use crate::respond::Answer;
 
 const JSON: &str = "application/json";
-/// How long one request waits for a run to end. Clients wait for about twice as long, and ask again.
+/// How long one request waits for a plan. Clients wait for about twice as long, and ask again.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// While a run goes on, how far it is is told this often to who asked for it before.
+/// While a run goes on, how far it is is told this often.
 const PROGRESS: Duration = Duration::from_secs(1);
 /// When to ask again, in seconds: at once, since the answer is waited for.
 const AGAIN: &str = "0";
@@ -47,7 +47,7 @@ async fn go(
 ) -> Result<Answer, Failure> {
     let number = asked.query.first("run").map(str::parse).transpose();
     let number = number.map_err(|_| Failure::Query("run is not the number of a run"))?;
-    let patience = if number.is_some() { PROGRESS } else { PATIENCE };
+    let patience = if request == Request::Plan && number.is_none() { PATIENCE } else { PROGRESS };
     let report = asked.registry().mirror(name, rule, request, number, patience).await?;
     Ok(match report.done {
         true => Answer::new(StatusCode::OK).json(JSON, &report),
