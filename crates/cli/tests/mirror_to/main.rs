@@ -8,5 +8,6 @@ mod harness;
 mod hours;
 mod interrupted;
 mod layout;
+mod planned;
 mod prune;
 mod registry;
