@@ -8,6 +8,7 @@ use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use deltaport_oci::wire::ByteRange;
@@ -90,6 +91,23 @@ impl Registry {
             Ok(None) => Err(self.explain(repository, Lost::Blob(digest), Error::BlobUnknown(*digest)).await),
             Err(error) => Err(self.explain(repository, Lost::Blob(digest), error).await),
         }
+    }
+
+    /// An address at which a client can read a blob of `repository` for `life` without us, when its bytes are an object of a
+    /// bucket; `None` when they are not, or not here. Fails with [`Error::Refused`] as [`Registry::blob`] does.
+    pub async fn blob_address(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        life: Duration,
+    ) -> Result<Option<String>> {
+        let Some(size) = self.store().names().blob(repository, digest).await? else { return Ok(None) };
+        self.admit_blob(repository, digest).await?;
+        let address = self.store().blobs().address(digest, life).await?;
+        if address.is_some() {
+            self.count_cached(repository, size);
+        }
+        Ok(address)
     }
 
     /// The size of a blob of `repository` in bytes, as [`Registry::blob`] would serve it.
@@ -245,6 +263,17 @@ impl Body {
                 state: Follow::wait(filling.progress.clone(), range.start, None),
             }),
         })
+    }
+}
+
+impl Body {
+    /// The same, but not before it is clear that the bytes can be had, as far as that can be known: fails with
+    /// [`Error::Unavailable`] when what they are kept in does not answer.
+    pub async fn begin(&self, range: ByteRange) -> Result<BodyStream> {
+        match self {
+            Self::Stored(blob) => Ok(BodyStream(Source::Stored(blob.begin(range).await?))),
+            Self::Filling(_) => Ok(self.read(range)),
+        }
     }
 }
 

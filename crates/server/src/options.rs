@@ -10,6 +10,7 @@ use deltaport_registry::tokens::{AccessTokens, RobotTokens};
 use deltaport_trust::certificates::Identity;
 
 use crate::audit::AuditLog;
+use crate::network::Network;
 
 /// What a [`Server`](crate::Server) is told.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct Options {
     pub counted_users: BTreeSet<String>,
     /// Where it is written who changed what and who was refused.
     pub audit: Option<AuditLog>,
+    /// Who is sent to a bucket for the bytes of blobs; without it all get them from here.
+    pub redirect: Option<Redirect>,
     /// How much clients may ask for.
     pub limits: Limits,
 }
@@ -58,9 +61,19 @@ impl Options {
             certificates: Vec::new(),
             counted_users: BTreeSet::new(),
             audit: None,
+            redirect: None,
             limits: Limits::DEFAULT,
         }
     }
+}
+
+/// Clients that get the bytes of blobs from the bucket that they are in, when they are in one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// Where those clients are that can reach the bucket. Of one behind a proxy it is the proxy's address that counts.
+    pub networks: Vec<Network>,
+    /// How long an address that a client is sent to is good. Whoever knows it can read the blob.
+    pub life: Duration,
 }
 
 /// Where the certificate and its key are. All of them are read again when they change.

@@ -10,7 +10,7 @@ use crate::activity::Activity;
 use crate::audit::AuditLog;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
-use crate::options::Limits;
+use crate::options::{Limits, Redirect};
 use crate::realm::Realm;
 
 /// What all connections share.
@@ -23,6 +23,7 @@ pub(crate) struct Shared {
     /// Whose certificates are whose.
     pub(crate) certificates: Vec<certificates::Identity>,
     pub(crate) limits: Limits,
+    pub(crate) redirect: Option<Redirect>,
     pub(crate) metrics: Metrics,
 }
 

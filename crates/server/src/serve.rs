@@ -86,6 +86,7 @@ impl Server {
         let shared = Shared {
             metrics: Metrics::new(&registry, options.counted_users),
             registry,
+            redirect: options.redirect,
             realm: Realm::new(options.url.as_deref(), certificates.is_some(), service),
             identity: Identity {
                 users: users.map(Arc::new),

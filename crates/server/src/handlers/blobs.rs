@@ -4,7 +4,7 @@ use aws_lc_rs::rand;
 use deltaport_oci::wire::{ByteRange, Ranges};
 use deltaport_oci::{Digest, RepositoryName, media_type};
 use http::StatusCode;
-use http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE};
+use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, LOCATION};
 
 use crate::body::{Content, Parts};
 use crate::error::Failure;
@@ -19,6 +19,16 @@ pub(crate) async fn get(asked: Asked<'_>, name: &RepositoryName, digest: &Digest
         // The bytes are not needed, and opening them might fetch them from an upstream.
         return head(asked, name, digest).await;
     }
+    if let Some(redirect) = asked.redirect()
+        && let Some(address) = asked.registry().blob_address(name, digest, redirect.life).await?
+    {
+        // A client asks there for the same range again.
+        return Ok(Answer::new(StatusCode::TEMPORARY_REDIRECT)
+            .digest(digest)
+            .header(LOCATION, address)
+            .header(CACHE_CONTROL, "no-store")
+            .length(0));
+    }
     let blob = asked.registry().blob(name, digest).await?;
     let size = blob.size();
     let ranges = conditional::range(headers, &etag).map_or(Ranges::Full, |range| Ranges::parse(range, size));
@@ -27,13 +37,13 @@ pub(crate) async fn get(asked: Asked<'_>, name: &RepositoryName, digest: &Digest
         Ranges::Full => {
             let content = match size {
                 0 => Content::Empty,
-                _ => Content::Stream(blob.read(ByteRange { start: 0, end: size }), size),
+                _ => Content::Stream(blob.begin(ByteRange { start: 0, end: size }).await?, size),
             };
             answer(StatusCode::OK).content(media_type::OCTET_STREAM, content)
         }
         Ranges::Single(range) => answer(StatusCode::PARTIAL_CONTENT)
             .header(CONTENT_RANGE, range.content_range(size))
-            .content(media_type::OCTET_STREAM, Content::Stream(blob.read(range), range.len())),
+            .content(media_type::OCTET_STREAM, Content::Stream(blob.begin(range).await?, range.len())),
         Ranges::Multiple(ranges) => {
             let boundary = boundary();
             let parts = Parts::new(blob, &ranges, &boundary);

@@ -57,7 +57,7 @@ async fn send(asked: &Asked<'_>, name: &RepositoryName, delta: Digest) -> Result
         .header(DELTA_SIZE, size.to_string())
         .content(
             media_type::LAYER_DELTA,
-            Content::Stream(blob.read(ByteRange { start: 0, end: size }), size),
+            Content::Stream(blob.begin(ByteRange { start: 0, end: size }).await?, size),
         ))
 }
 

@@ -23,6 +23,7 @@ use http::{Method, Response};
 
 use crate::body::Content;
 use crate::error::Failure;
+use crate::options::Redirect;
 use crate::peer::Peer;
 use crate::request::Payload;
 use crate::respond::OCI_NAMESPACE;
@@ -42,6 +43,13 @@ pub(crate) struct Asked<'a> {
 impl<'a> Asked<'a> {
     pub(crate) fn registry(&self) -> &'a deltaport_registry::Registry {
         &self.peer.shared.registry
+    }
+
+    /// Where the client is sent for the bytes of blobs, if it can get there.
+    pub(crate) fn redirect(&self) -> Option<&'a Redirect> {
+        let redirect = self.peer.shared.redirect.as_ref()?;
+        let address = self.peer.address.ip();
+        redirect.networks.iter().any(|network| network.contains(address)).then_some(redirect)
     }
 
     /// What a link in the answer must call the repository `name`: links are understood as this request was.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use deltaport_registry::Registry;
 use deltaport_registry::tokens::{AccessTokens, RobotTokens};
-use deltaport_server::{AuditLog, Limits, Options, Server, Tls};
-use deltaport_store::{Faults, Store};
+use deltaport_server::{AuditLog, Limits, Options, Redirect, Server, Tls};
+use deltaport_store::{ByteStore, Faults, Store};
 use deltaport_testkit::http::{Client, Request, Response};
 use deltaport_testkit::sample::{Content, Image};
 use deltaport_testkit::tls::Certificates;
@@ -38,6 +38,8 @@ pub(crate) struct Setup {
     pub(crate) identities: Vec<Identity>,
     pub(crate) counted_users: Vec<&'static str>,
     pub(crate) url: Option<&'static str>,
+    pub(crate) bytes: ByteStore,
+    pub(crate) redirect: Option<Redirect>,
 }
 
 /// What tokens are for in these tests.
@@ -59,6 +61,8 @@ impl Setup {
             identities: Vec::new(),
             counted_users: Vec::new(),
             url: None,
+            bytes: ByteStore::Directory,
+            redirect: None,
         }
     }
 
@@ -72,7 +76,7 @@ impl Setup {
         let home = TempDir::new().expect("a temporary directory");
         let store = Store::open(deltaport_store::Options {
             root: home.path().join("data"),
-            bytes: deltaport_store::ByteStore::Directory,
+            bytes: self.bytes,
             keep_free: 0,
             manifest_cache: 1 << 20,
             grace: Duration::from_secs(3600),
@@ -117,6 +121,7 @@ impl Setup {
             counted_users: self.counted_users.into_iter().map(str::to_owned).collect(),
             audit: Some(audit),
             limits: self.limits,
+            redirect: self.redirect,
             ..Options::new(listen)
         };
         let server = Server::bind(options, registry.clone()).await.expect("a free port");

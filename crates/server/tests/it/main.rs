@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod brute_force;
+mod bucket;
 mod certificates;
 mod deltas;
 mod errors;
