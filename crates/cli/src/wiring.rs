@@ -287,6 +287,7 @@ pub(crate) async fn server(
             .collect(),
         counted_users: settings.access.counted_users.clone(),
         audit,
+        redirect: None,
         limits: deltaport_server::Limits {
             header_bytes: bytes(limits.header_size),
             connections: count(limits.connections),
