@@ -95,13 +95,18 @@ pub(crate) enum ConfigCommand {
 
 /// Tell every mistake in a configuration file, or what is in effect
 ///
-/// Also looks into the files that the configuration names (passwords, certificates). Nothing is started or changed.
+/// Also looks into the files that the configuration names (passwords, certificates), and connects to the bucket in
+/// [storage]: whether everything that is needed may be done there. Nothing is started or changed; an object
+/// that is written to the bucket is removed again.
 /// Exits with 0 when `deltaport serve` would accept it, with 1 otherwise.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConfigCheck {
     /// The file; without one, the defaults are shown
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Connect to nothing
+    #[arg(long)]
+    pub(crate) offline: bool,
     /// Write JSON: {"ok": true, "settings": {...}} or {"ok": false, "problems": [...]}
     #[arg(long)]
     pub(crate) json: bool,

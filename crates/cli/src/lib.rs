@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod logging;
 mod output;
+mod places;
 mod policy;
 pub mod settings;
 mod wiring;

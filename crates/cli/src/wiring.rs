@@ -20,8 +20,8 @@ use deltaport_trust::tokens::Issuer;
 use deltaport_trust::{Passwords, Rules};
 
 use crate::args::{Access, Place};
-use crate::policy;
 use crate::settings::{self, AcmeChallenge, Overrides, Settings, Size, Validate};
+use crate::{places, policy};
 
 /// No file that settings name may have more bytes.
 const MAX_FILE_LEN: u64 = 8 << 20;
@@ -55,7 +55,7 @@ fn data_or_default(data: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
 pub(crate) async fn store(settings: &Settings, data: &Path) -> anyhow::Result<Store> {
     let options = deltaport_store::Options {
         root: data.to_owned(),
-        bytes: deltaport_store::ByteStore::Directory,
+        bytes: places::bytes(settings)?,
         keep_free: settings.limits.free_disk.0,
         manifest_cache: bytes(settings.cache.manifests),
         grace: settings.collect.grace.0,
@@ -446,6 +446,7 @@ pub(crate) fn files_that_cannot_be_used(settings: &Settings) -> Vec<anyhow::Erro
     for path in files.into_iter().flatten() {
         errors.extend(read(path).err());
     }
+    errors.extend(places::files_that_cannot_be_used(settings));
     errors.extend(policy::trust(&settings.trust).err());
     errors.extend(settings.access.oidc.iter().filter_map(|issuer| provider(issuer).err()));
     errors.extend(settings.upstream.iter().filter_map(|upstream| client(upstream).err()));

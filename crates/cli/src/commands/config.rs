@@ -1,6 +1,5 @@
 //! `deltaport config`: what can be configured, and whether a configuration is good.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -9,7 +8,7 @@ use serde_json::json;
 use crate::args::{Config, ConfigCheck, ConfigCommand, ConfigReference};
 use crate::output::{Output, complain};
 use crate::settings::{self, Overrides, Problem, Problems, ReferenceFormat, Settings};
-use crate::wiring;
+use crate::{places, wiring};
 
 pub(crate) fn run(args: &Config, output: &mut Output) -> anyhow::Result<ExitCode> {
     match &args.command {
@@ -29,7 +28,7 @@ fn reference(args: &ConfigReference, output: &mut Output) -> anyhow::Result<Exit
 }
 
 fn check(args: &ConfigCheck, output: &mut Output) -> anyhow::Result<ExitCode> {
-    match checked(args.config.as_deref()) {
+    match checked(args) {
         Ok(settings) if args.json => {
             output.json(&json!({ "ok": true, "settings": settings }))?;
             Ok(ExitCode::SUCCESS)
@@ -51,15 +50,20 @@ fn check(args: &ConfigCheck, output: &mut Output) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The settings, if they and the files that they name can be used.
-fn checked(file: Option<&Path>) -> Result<Settings, Problems> {
+/// The settings, if they, the files that they name and the services that they lead to can be used.
+fn checked(args: &ConfigCheck) -> Result<Settings, Problems> {
+    let file = args.config.as_deref();
     let settings = Settings::load(file, &Overrides::default())?;
-    let problems: Vec<Problem> = wiring::files_that_cannot_be_used(&settings)
+    let mut errors = wiring::files_that_cannot_be_used(&settings);
+    if errors.is_empty() && !args.offline {
+        errors = places::that_cannot_be_used(&settings);
+    }
+    let problems: Vec<Problem> = errors
         .into_iter()
         .map(|error| Problem { line: None, column: None, message: format!("{error:#}") })
         .collect();
     if problems.is_empty() {
         return Ok(settings);
     }
-    Err(Problems { file: file.map(Path::to_owned), problems })
+    Err(Problems { file: args.config.clone(), problems })
 }

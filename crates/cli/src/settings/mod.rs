@@ -10,6 +10,7 @@ mod key;
 mod keys;
 mod read;
 mod reference;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -30,6 +31,7 @@ pub use access::{Access, Audit, Certificate, Issuer, Rule};
 pub(crate) use keys::{host, url};
 pub use read::{MAX_FILE_LEN, Overrides, Problem, Problems};
 pub use reference::{Format as ReferenceFormat, reference};
+pub use storage::{BucketAddress, S3, Storage};
 pub use units::{Rate, Size, Span, UnitError};
 
 /// Everything that `deltaport serve` can be told. Made by [`Settings::read`] only, so that the defaults stand in one
@@ -41,6 +43,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The directory that holds everything; `None` is the platform's.
     pub data: Option<PathBuf>,
+    /// Where bytes are, if not there.
+    pub storage: Storage,
     /// Whether plain HTTP is wanted on an address that other machines reach.
     pub insecure_http: bool,
     /// How long requests may take to end when the process was asked to stop.
@@ -89,6 +93,7 @@ impl Settings {
         Self {
             listen: SocketAddr::from(([0; 4], 0)),
             data: None,
+            storage: Storage::default(),
             insecure_http: false,
             shutdown_grace: Span::default(),
             validate: Validate::default(),
@@ -544,4 +549,9 @@ impl Serialize for Stale {
 /// A list of things that are written as texts in the file.
 fn as_texts<S: Serializer, T: ToString>(items: &[T], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(items.iter().map(ToString::to_string))
+}
+
+/// What is written as a text in the file, or is not there.
+fn as_text<S: Serializer, T: ToString>(item: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    item.as_ref().map(ToString::to_string).serialize(serializer)
 }

@@ -49,6 +49,11 @@ fn everything_can_be_said() {
         repositories = ["team/**"]
         allow = ["pull", "push"]
         groups = ["dev"]
+        [storage]
+        blobs = "s3://images/hub/"
+        [storage.s3]
+        endpoint = "https://s3.example:9000/"
+        credentials_file = "s3-credentials"
         [limits]
         free_disk = "1 GiB"
         [space]
@@ -80,6 +85,10 @@ fn everything_can_be_said() {
         "#,
     );
     assert_eq!(settings.data.as_deref(), Some(Path::new("/etc/deltaport/data")));
+    let storage = &settings.storage;
+    assert_eq!(storage.blobs.as_ref().unwrap().to_string(), "s3://images/hub");
+    assert_eq!(storage.s3.credentials_file.as_deref(), Some(Path::new("/etc/deltaport/s3-credentials")));
+    assert!(storage.s3.is_path_style());
     assert_eq!((settings.space.cached, settings.space.pins.len()), (Size(20 << 30), 2));
     assert_eq!(settings.tls.certificate.as_deref(), Some(Path::new("/etc/deltaport/tls.crt")));
     assert_eq!(settings.tls.key.as_deref(), Some(Path::new("/keys/tls.key")));
@@ -176,6 +185,9 @@ fn mistakes_are_told_with_their_place_and_what_is_right() {
         ("[[upstream]]\nhost = \"a\"\nurl = \"ftp://a\"", 3, 7, "https:// or http://"),
         ("[[upstream]]\nhost = \"a\"\nurl = \"https://me:secret@a\"", 3, 7, "password_file"),
         ("[[upstream]]\nhost = \"a\"\nurl = \"https://a/v2/\"", 3, 7, "only a host and a port"),
+        ("[storage]\nblobs = \"/srv/blobs\"", 2, 9, "must begin with s3://"),
+        ("[storage]\nblobs = \"s3://Images\"", 2, 9, "small letters"),
+        ("[storage]\nblobs = \"s3://images/a//b\"", 2, 9, "single slashes"),
         // What is missing or does not go together.
         ("[[upstream]]\nhost = \"a\"", 2, 1, "[[upstream]] needs `url`"),
         ("[tls]\nkey = \"k\"", 1, 2, "`tls.key` needs `tls.certificate`"),

@@ -15,6 +15,7 @@ mod log;
 mod mirror;
 mod repository;
 mod space;
+mod storage;
 mod tls;
 mod top;
 mod trust;
@@ -35,6 +36,7 @@ pub(crate) use upstream::{host, url};
 /// The keys of the file itself and of its tables that can be there once, in the order of the reference.
 pub(super) const SETTINGS: &[&[Key<Settings>]] = &[
     top::KEYS,
+    storage::KEYS,
     repository::KEYS,
     tls::KEYS,
     acme::KEYS,

@@ -1,0 +1,105 @@
+//! `[storage]`: where bytes and names are when several replicas share them.
+
+use super::{GIB, MIB, TIB, url};
+use crate::settings::key::{Default, Key, Slot};
+use crate::settings::{Settings, Size};
+
+/// The keys of `[storage]`.
+pub(super) const KEYS: &[Key<Settings>] = &[
+    Key {
+        name: "storage.blobs",
+        slot: Slot::Text("a bucket such as \"s3://images/hub\"", |s, text| {
+            s.storage.blobs = Some(text.parse()?);
+            Ok(())
+        }),
+        default: Default::Unset { example: "\"s3://images/hub\"", means: "files of the data directory" },
+        about: "The bucket of an S3 service in which the bytes of blobs are, and what the names of all objects in it begin \
+                with. Nobody else may write there: which \
+                object is which blob stands in the database alone.",
+    },
+    Key {
+        name: "storage.scratch",
+        slot: Slot::Size(|s| &mut s.storage.scratch, Size(GIB)..=Size(16 * TIB)),
+        default: Default::Value("\"20GiB\""),
+        about: "How much room copies of blobs may take in the data directory that deltas are made of, where blobs are in a \
+                bucket. What is over goes, the least recently used first.",
+    },
+    Key {
+        name: "storage.s3.endpoint",
+        slot: Slot::Text("a URL such as \"https://s3.example:9000\"", |s, text| {
+            s.storage.s3.endpoint = Some(url(text)?);
+            Ok(())
+        }),
+        default: Default::Unset { example: "\"https://s3.example:9000\"", means: "Amazon's for the region" },
+        about: "Where the S3 service is. With http:// instead of https://, everybody on the way can read and change what is \
+                stored.",
+    },
+    Key {
+        name: "storage.s3.region",
+        slot: Slot::Text("a region such as \"eu-central-1\"", |s, text| {
+            if text.is_empty() || !text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+                return Err("not the name of a region".to_owned());
+            }
+            s.storage.s3.region = Some(text.to_owned());
+            Ok(())
+        }),
+        default: Default::Unset {
+            example: "\"eu-central-1\"",
+            means: "AWS_REGION of the environment, else \"us-east-1\"",
+        },
+        about: "The region that requests are signed for.",
+    },
+    Key {
+        name: "storage.s3.path_style",
+        slot: Slot::OptionalFlag(|s| &mut s.storage.s3.path_style),
+        default: Default::Unset { example: "true", means: "true with storage.s3.endpoint, false without" },
+        about: "Whether the bucket is the first part of the path, as https://s3.example/images, and not of the host, as \
+                https://images.s3.example.",
+    },
+    Key {
+        name: "storage.s3.credentials_file",
+        slot: Slot::Path(|s| &mut s.storage.s3.credentials_file),
+        default: Default::Unset {
+            example: "\"/etc/deltaport/s3-credentials\"",
+            means: "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the environment, else a web identity \
+                    (AWS_WEB_IDENTITY_TOKEN_FILE), else the role of the container or machine",
+        },
+        about: "File with the access key, in the form of ~/.aws/credentials. It is read again when it changes, without a \
+                restart.",
+    },
+    Key {
+        name: "storage.s3.profile",
+        slot: Slot::Text("the name of a section", |s, text| {
+            if text.is_empty() || text.contains([']', '\n']) {
+                return Err("not the name of a section".to_owned());
+            }
+            text.clone_into(&mut s.storage.s3.profile);
+            Ok(())
+        }),
+        default: Default::Value("\"default\""),
+        about: "The section of storage.s3.credentials_file that counts.",
+    },
+    Key {
+        name: "storage.s3.ca",
+        slot: Slot::Path(|s| &mut s.storage.s3.ca),
+        default: Default::Unset {
+            example: "\"/etc/deltaport/s3-ca.pem\"",
+            means: "only the system's are trusted",
+        },
+        about: "PEM file with certificates of authorities to trust besides the system's, when connecting to the S3 service.",
+    },
+    Key {
+        name: "storage.s3.part_size",
+        slot: Slot::Size(|s| &mut s.storage.s3.part_size, Size(5 * MIB)..=Size(GIB)),
+        default: Default::Value("\"16MiB\""),
+        about: "How many bytes of a blob go to the bucket in one request. Services take 10,000 parts of an object, so a \
+                blob can have 10,000 times this, 156 GiB with the default.",
+    },
+    Key {
+        name: "storage.s3.memory",
+        slot: Slot::Size(|s| &mut s.storage.s3.memory, Size(16 * MIB)..=Size(TIB)),
+        default: Default::Value("\"128MiB\""),
+        about: "How much memory the parts that are on their way to the bucket may take, all together. Uploads beyond that \
+                wait.",
+    },
+];

@@ -1,0 +1,4 @@
+//! Hubs whose bytes are in a bucket.
+
+mod check_bucket;
+mod config_check;
