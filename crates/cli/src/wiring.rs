@@ -61,6 +61,7 @@ pub(crate) async fn store(settings: &Settings, data: &Path) -> anyhow::Result<St
         grace: settings.collect.grace.0,
         upload_expiry: settings.collect.upload_expiry.0,
         partial_expiry: settings.collect.partial_expiry.0,
+        names: deltaport_store::NamesOptions::Directory,
         faults: Faults::none(),
     };
     Store::open(options).await.with_context(|| format!("cannot keep data in {}", data.display()))

@@ -36,6 +36,7 @@ impl Site {
             grace: Duration::from_secs(600),
             upload_expiry: Duration::from_secs(600),
             partial_expiry: Duration::from_secs(600),
+            names: deltaport_store::NamesOptions::Directory,
             faults: Faults::none(),
         })
         .await

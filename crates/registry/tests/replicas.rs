@@ -42,6 +42,7 @@ impl Pair {
             grace: Duration::ZERO,
             upload_expiry: Duration::from_secs(600),
             partial_expiry: Duration::from_secs(600),
+            names: deltaport_store::NamesOptions::Directory,
             faults: Faults::none(),
         })
         .await

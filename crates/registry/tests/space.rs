@@ -40,6 +40,7 @@ async fn open(root: &Path) -> Store {
         grace: Duration::from_secs(600),
         upload_expiry: Duration::from_secs(600),
         partial_expiry: Duration::from_secs(600),
+        names: deltaport_store::NamesOptions::Directory,
         faults: Faults::none(),
     })
     .await
@@ -96,7 +97,15 @@ impl Site {
         self.store.close().await.unwrap();
         let Self { registry, store, home } = self;
         drop((registry, store));
-        let report = fsck(&FsckOptions { root: home.path().to_owned(), repair: false }, &|_| {}).unwrap();
+        let report = fsck(
+            &FsckOptions {
+                root: home.path().to_owned(),
+                names: deltaport_store::NamesOptions::Directory,
+                repair: false,
+            },
+            &|_| {},
+        )
+        .unwrap();
         assert!(report.findings.is_empty(), "{:#?}", report.findings);
     }
 }
@@ -461,7 +470,8 @@ async fn the_cap_holds_whatever_is_pulled() {
             let evicted = site.make_room().await;
             images += evicted.images;
             assert!(evicted.cached <= cap && evicted.missing == 0, "seed {seed}: {evicted:?}");
-            let usage = deltaport_store::usage(site.home.path()).unwrap();
+            let usage =
+                deltaport_store::usage(site.home.path(), &deltaport_store::NamesOptions::Directory).unwrap();
             assert!(usage.blobs <= cap, "seed {seed}: {usage:?}");
             assert_eq!(usage.cached, usage.blobs, "seed {seed}");
         }

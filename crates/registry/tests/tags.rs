@@ -38,6 +38,7 @@ async fn registry(root: &Path, upstreams: Vec<Upstream>) -> Registry {
         grace: Duration::from_secs(600),
         upload_expiry: Duration::from_secs(600),
         partial_expiry: Duration::from_secs(600),
+        names: deltaport_store::NamesOptions::Directory,
         faults: Faults::none(),
     })
     .await

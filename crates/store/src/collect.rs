@@ -65,6 +65,9 @@ pub(crate) async fn collect(core: Arc<Core>, now: SystemTime) -> Result<Collecte
         remove_objects(&core, bucket, now).await?;
     }
     compact_journal(&core, JOURNAL_SLACK).await?;
+    if let Some(shared) = core.database.shared() {
+        shared.forget_outcomes().await?;
+    }
     Ok(collected)
 }
 
@@ -239,7 +242,7 @@ const JOURNAL_SLACK: u64 = 16 << 20;
 /// Writes the journal anew when most of it is history. Changes go on meanwhile: they stand behind the mark from which
 /// the old journal's lines are copied.
 pub(crate) async fn compact_journal(core: &Arc<Core>, slack: u64) -> Result<()> {
-    let mark = core.database.journal(|journal| journal.mark()).await?;
+    let Some(mark) = core.database.journal(|journal| journal.mark()).await? else { return Ok(()) };
     let base = core.database.read(database::journal_base).await?;
     if mark.len < 4 * base + slack {
         return Ok(());
@@ -258,12 +261,13 @@ pub(crate) async fn compact_journal(core: &Arc<Core>, slack: u64) -> Result<()> 
         })
         .await?;
     let layout = core.layout.clone();
-    let base = core
+    let replaced = core
         .database
         .journal(move |journal| {
             let base = snapshot.metadata()?.len();
             journal.replace(&layout, snapshot, mark).map(|()| base)
         })
-        .await??;
+        .await?;
+    let Some(base) = replaced.transpose()? else { return Ok(()) };
     core.database.change(move |tx| database::set_journal_base(tx.connection, base)).await
 }

@@ -50,7 +50,7 @@ pub enum Error {
     #[error("{0}")]
     Unusable(String),
     /// The database or the bucket that others run cannot be reached, or cannot do now what it was asked: nothing was done
-    /// that is visible, and the same may be asked again in a while.
+    /// that is visible, unless the text says that this is not known, and the same may be asked again in a while.
     #[error("{what} cannot be used now: {why}")]
     Unavailable {
         /// Which of them.

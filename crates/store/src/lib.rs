@@ -49,7 +49,7 @@ pub use fsck::{Code, Finding, FsckOptions, Progress, Report, Severity, fsck};
 pub use lease::Lease;
 pub use names::{
     Absence, Cached, ClaimLimits, DeltaJob, Evicted, Layer, LayerDelta, MAX_VERDICT_LEN, Manifest, Names,
-    NewManifest, Page, Referenced, Slot, Verdict,
+    NewManifest, Page, PostgresOptions, Referenced, Slot, Verdict,
 };
 pub use partial::Partial;
 pub use private::{CommandSocket, MAX_PRIVATE_LEN, PrivateFile, Stamp};
@@ -75,6 +75,8 @@ pub struct Options {
     pub upload_expiry: Duration,
     /// How long the beginning of a blob that nobody goes on with is kept ([`Blobs::partial`]).
     pub partial_expiry: Duration,
+    /// Where names live.
+    pub names: NamesOptions,
     /// Where tests make things fail; [`Faults::none`] otherwise.
     pub faults: Faults,
 }
@@ -86,6 +88,16 @@ pub enum ByteStore {
     Directory,
     /// In a bucket, which other replicas may share that share the database, too.
     Bucket(Box<BucketOptions>),
+}
+
+/// Where names live.
+#[derive(Clone, Debug, Default)]
+pub enum NamesOptions {
+    /// In the data directory, beside a journal.
+    #[default]
+    Directory,
+    /// In a PostgreSQL, which any number of replicas share.
+    Postgres(PostgresOptions),
 }
 
 /// An open store; cheap to clone, every clone is the same store.
@@ -161,9 +173,13 @@ impl Store {
         Ok(())
     }
 
-    /// Whether names can be read and the disk has the room that it must keep; what `/readyz` asks.
+    /// Whether names can be read and the disk has the room that it must keep; what `/readyz` asks. A shared database that
+    /// is away makes no replica unready: it would make all of them so, and what each remembers can still be served.
     pub async fn ready(&self) -> Result<()> {
         self.core.space.check()?;
+        if self.core.database.shared().is_some() {
+            return Ok(());
+        }
         self.core
             .database
             .read(|names| names.exists("SELECT 1 FROM repository LIMIT 1", &[]).map(|_| ()))

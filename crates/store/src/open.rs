@@ -18,10 +18,11 @@ use crate::disk::{self, ProcessLock, Space};
 use crate::error::Result;
 use crate::layout::{Layout, is_upload_id};
 use crate::names::database::Database;
+use crate::names::shared::Shared;
 use crate::names::sql::Connection;
 use crate::names::{jobs, leases, milliseconds, review, sessions};
 use crate::partial;
-use crate::{ByteStore, Options};
+use crate::{ByteStore, NamesOptions, Options};
 
 /// Opens the store of `options`. Blocks.
 pub(crate) fn open(options: Options, runtime: Handle) -> Result<Arc<Core>> {
@@ -38,9 +39,18 @@ pub(crate) fn open(options: Options, runtime: Handle) -> Result<Arc<Core>> {
     if bucket.is_some() {
         remove_copies(&layout)?;
     }
-    // The thread that writes outlives this value by a moment, and nobody else may open the store before it ends.
-    let prepare = |connection: &Connection| recover(&layout, connection);
-    let database = Database::open(&layout, &options.faults, options.manifest_cache, prepare, lock)?;
+    let cache = options.manifest_cache;
+    let database = match &options.names {
+        NamesOptions::Directory => {
+            let prepare = |connection: &Connection| recover(&layout, connection);
+            // The thread that writes outlives this value by a moment, and nobody else may open the store before it ends.
+            Database::open(&layout, &options.faults, cache, prepare, lock)?
+        }
+        NamesOptions::Postgres(postgres) => {
+            let prepare = |shared: &Shared| recover_shared(&layout, shared);
+            Database::open_shared(postgres, &options.faults, cache, runtime.clone(), prepare, lock)?
+        }
+    };
     Ok(Arc::new(Core {
         space: Space::new(options.root, options.keep_free),
         bucket,
@@ -70,9 +80,38 @@ fn remove_copies(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Finishes or discards what a crash left: bytes that were never proven go, and blobs that may have no row are given
-/// to the collector. Jobs that were being worked on are free again.
+/// Finishes or discards what a crash left. Jobs that were being worked on are free again.
 fn recover(layout: &Layout, connection: &Connection) -> Result<()> {
+    let queue = |marked: &[Digest]| {
+        let now = milliseconds(SystemTime::now());
+        connection.batch("BEGIN IMMEDIATE")?;
+        for digest in marked {
+            review::queue_bytes(connection, digest, now)?;
+        }
+        connection.batch("COMMIT")
+    };
+    recover_files(layout, queue, |upload| sessions::exists(connection, upload))?;
+    leases::release_all(connection)?;
+    jobs::release_all(connection)
+}
+
+/// The same where other replicas are at work meanwhile.
+fn recover_shared(layout: &Layout, shared: &Shared) -> Result<()> {
+    let queue = |marked: &[Digest]| {
+        shared.change_blocking(|tx| {
+            marked.iter().try_for_each(|digest| review::queue_bytes(tx.connection, digest, tx.now))
+        })
+    };
+    recover_files(layout, queue, |upload| shared.read_blocking(|names| sessions::exists(names, upload)))
+}
+
+/// Removes bytes that were never proven, and those of uploads that are not `known`; has blobs that may have no row
+/// put into the collector's `queue`.
+fn recover_files(
+    layout: &Layout,
+    queue: impl FnOnce(&[Digest]) -> Result<()>,
+    known: impl Fn(&str) -> Result<bool>,
+) -> Result<()> {
     let (markers, staged): (Vec<_>, Vec<_>) = files(layout.staging())?
         .into_iter()
         .map(|path| (Layout::marked(&path), path))
@@ -82,12 +121,7 @@ fn recover(layout: &Layout, connection: &Connection) -> Result<()> {
     }
     let marked: Vec<Digest> = markers.iter().filter_map(|(digest, _)| *digest).collect();
     if !marked.is_empty() {
-        let now = milliseconds(SystemTime::now());
-        connection.batch("BEGIN IMMEDIATE")?;
-        for digest in &marked {
-            review::queue_bytes(connection, digest, now)?;
-        }
-        connection.batch("COMMIT")?;
+        queue(&marked)?;
         for (_, path) in markers {
             disk::remove_if_there(&path)?;
         }
@@ -95,15 +129,14 @@ fn recover(layout: &Layout, connection: &Connection) -> Result<()> {
     for path in files(layout.uploads())? {
         let id = path.file_name().and_then(|name| name.to_str()).filter(|name| is_upload_id(name));
         if let Some(id) = id
-            && !sessions::exists(connection, id)?
+            && !known(id)?
         {
             disk::remove_if_there(&path)?;
         }
     }
     partial::remove_leftovers(layout)?;
     disk::remove_if_there(&layout.new_journal())?;
-    leases::release_all(connection)?;
-    jobs::release_all(connection)
+    Ok(())
 }
 
 /// The entries of a directory.

@@ -8,8 +8,10 @@ use std::path::Path;
 use deltaport_oci::RepositoryName;
 use serde::Serialize;
 
+use crate::NamesOptions;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::names::shared::Shared;
 use crate::names::sql::{Connection, values};
 use crate::names::{cached, database, schema};
 
@@ -61,21 +63,22 @@ pub struct Places {
     pub quarantine: u64,
 }
 
-/// What takes the room in the data directory `root`, as of the last commit.
+/// What takes the room in the data directory `root`, with names where they live, as of the last commit. Blocks.
 ///
 /// Fails with [`Error::Unusable`] when there are no data, or of another version than this program's.
-pub fn usage(root: &Path) -> Result<Usage> {
-    let layout = Layout::new(root);
-    let database = layout.database();
-    if !database.is_file() {
-        return Err(Error::Unusable(format!("there are no data in {}", root.display())));
-    }
-    let connection = database::read_only(&database)?;
-    schema::check(&connection)?;
-    // One statement after another would see different states.
-    connection.batch("BEGIN")?;
-    let mut usage = read(&connection)?;
-    connection.batch("ROLLBACK")?;
+pub fn usage(root: &Path, names: &NamesOptions) -> Result<Usage> {
+    let mut usage = match names {
+        NamesOptions::Directory => {
+            let database = Layout::new(root).database();
+            if !database.is_file() {
+                return Err(Error::Unusable(format!("there are no data in {}", root.display())));
+            }
+            let connection = database::read_only(&database)?;
+            schema::check(&connection)?;
+            read(&connection)
+        }
+        NamesOptions::Postgres(options) => Shared::with(options, read),
+    }?;
     let sizes = |names: &[&str]| -> Result<u64> {
         let mut sum = 0;
         for name in names {
@@ -103,6 +106,8 @@ fn read(connection: &Connection) -> Result<Usage> {
          FROM held JOIN holders USING (digest) JOIN blob USING (digest) JOIN repository ON id = repository
          GROUP BY id ORDER BY name"
     );
+    // One statement after another would see different states.
+    connection.batch(connection.either("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ"))?;
     let repositories = connection.query(&each, values![], |row| {
         Ok(Held { repository: row.get(0)?, blobs: row.get(1)?, alone: row.get(2)?, shared: row.get(3)? })
     })?;
@@ -114,15 +119,10 @@ fn read(connection: &Connection) -> Result<Usage> {
     );
     let (blobs, alone, shared): (u64, u64, u64) =
         connection.one(&all, values![], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    Ok(Usage {
-        repositories,
-        alone,
-        shared,
-        unheld: blobs - alone - shared,
-        blobs,
-        cached: cached::bytes(connection)?,
-        places: Places::default(),
-    })
+    let cached = cached::bytes(connection)?;
+    connection.batch("ROLLBACK")?;
+    let (unheld, places) = (blobs - alone - shared, Places::default());
+    Ok(Usage { repositories, alone, shared, unheld, blobs, cached, places })
 }
 
 /// The sizes of the files below `path`; what goes meanwhile, or is not there, takes no room.

@@ -15,7 +15,11 @@ use crate::{logging, wiring};
 pub(crate) fn run(args: &Fsck, output: &mut Output) -> anyhow::Result<ExitCode> {
     logging::start_for_command();
     let data = wiring::stored_data(&args.place)?;
-    let options = FsckOptions { root: data.clone(), repair: args.repair };
+    let options = FsckOptions {
+        root: data.clone(),
+        names: deltaport_store::NamesOptions::Directory,
+        repair: args.repair,
+    };
     let line = Line::on_terminal();
     let checked = deltaport_store::fsck(&options, &|progress| {
         let percent =

@@ -30,6 +30,7 @@ async fn at_night(home: &std::path::Path, hub: &Party, lan: &Party) -> Registry 
         grace: Duration::from_secs(3600),
         upload_expiry: Duration::from_secs(3600),
         partial_expiry: Duration::from_secs(3600),
+        names: deltaport_store::NamesOptions::Directory,
         faults: Faults::none(),
     });
     let upstream = |host: &str, party: &Party| {

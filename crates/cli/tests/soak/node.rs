@@ -42,6 +42,7 @@ impl Node {
             grace: GRACE,
             upload_expiry: GRACE * 6,
             partial_expiry: GRACE * 6,
+            names: deltaport_store::NamesOptions::Directory,
             faults: Faults::none(),
         });
         let store = store.await.unwrap();
@@ -84,6 +85,14 @@ impl Node {
 
 /// Fails unless what is stored in `home` is as it must be.
 pub(crate) fn is_clean(home: &Path) {
-    let report = fsck(&FsckOptions { root: home.to_owned(), repair: false }, &|_| {}).unwrap();
+    let report = fsck(
+        &FsckOptions {
+            root: home.to_owned(),
+            names: deltaport_store::NamesOptions::Directory,
+            repair: false,
+        },
+        &|_| {},
+    )
+    .unwrap();
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
 }

@@ -20,6 +20,7 @@ async fn staging() -> (TempDir, Store, Staging) {
         grace: Duration::from_secs(60),
         upload_expiry: Duration::from_secs(60),
         partial_expiry: Duration::from_secs(60),
+        names: deltaport_store::NamesOptions::Directory,
         faults: Faults::none(),
     };
     let store = Store::open(options).await.expect("an empty store");

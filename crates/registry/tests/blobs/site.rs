@@ -86,6 +86,7 @@ impl Site {
             grace: Duration::from_secs(600),
             upload_expiry: Duration::from_secs(600),
             partial_expiry: Duration::from_secs(30 * 86_400),
+            names: deltaport_store::NamesOptions::Directory,
             faults: setup.faults,
         })
         .await

@@ -156,6 +156,7 @@ pub(crate) async fn open(root: &Path, url: &str) -> (Registry, Store) {
         grace: Duration::from_secs(600),
         upload_expiry: Duration::from_secs(600),
         partial_expiry: Duration::from_secs(600),
+        names: deltaport_store::NamesOptions::Directory,
         faults: Faults::none(),
     })
     .await

@@ -106,6 +106,7 @@ pub(crate) async fn open(root: &Path) -> Store {
         grace: Duration::from_secs(600),
         upload_expiry: Duration::from_secs(600),
         partial_expiry: Duration::from_secs(600),
+        names: deltaport_store::NamesOptions::Directory,
         faults: Faults::none(),
     })
     .await
@@ -167,7 +168,11 @@ impl Site {
         drop(self.registry);
         self.store.close().await.unwrap();
         drop(self.store);
-        let options = deltaport_store::FsckOptions { root: self.home.path().to_owned(), repair: false };
+        let options = deltaport_store::FsckOptions {
+            root: self.home.path().to_owned(),
+            names: deltaport_store::NamesOptions::Directory,
+            repair: false,
+        };
         let report = deltaport_store::fsck(&options, &|_| {}).unwrap();
         assert!(report.is_clean(), "{:#?}", report.findings);
     }

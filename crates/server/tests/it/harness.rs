@@ -82,6 +82,7 @@ impl Setup {
             grace: Duration::from_secs(3600),
             upload_expiry: Duration::from_secs(3600),
             partial_expiry: Duration::from_secs(3600),
+            names: deltaport_store::NamesOptions::Directory,
             faults: self.faults,
         });
         let store = store.await.expect("an empty store opens");

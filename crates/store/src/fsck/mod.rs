@@ -14,10 +14,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::NamesOptions;
 use crate::disk::ProcessLock;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::names::database;
+use crate::names::shared::Shared;
 use crate::names::sql::{Connection, values};
 
 pub use bytes::Progress;
@@ -30,6 +32,8 @@ const NAMED_FINDINGS: usize = 10_000;
 pub struct FsckOptions {
     /// The data directory.
     pub root: PathBuf,
+    /// Where names live. In a shared database, no replica may be at work while something is mended.
+    pub names: NamesOptions,
     /// Whether to mend what was found: damaged files go to quarantine, rows are made to say what is true.
     pub repair: bool,
 }
@@ -183,6 +187,32 @@ impl fmt::Display for Code {
 ///
 /// Fails only when the check itself cannot be done; what it finds is in the report.
 pub fn fsck(options: &FsckOptions, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
+    match &options.names {
+        NamesOptions::Directory => fsck_embedded(options, progress),
+        NamesOptions::Postgres(postgres) => {
+            Shared::with(postgres, |connection| fsck_shared(options, connection, progress))
+        }
+    }
+}
+
+/// Checks names in PostgreSQL, and the bytes in the data directory.
+fn fsck_shared(
+    options: &FsckOptions,
+    connection: &Connection,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Report> {
+    let layout = Layout::new(&options.root);
+    let _lock = ProcessLock::take(&layout)?;
+    let report = Report::default();
+    let mut check = Check { layout: &layout, connection, repair: options.repair, report };
+    check.bytes(progress)?;
+    check.rows()?;
+    check.uploads()?;
+    check.partials()?;
+    Ok(check.report)
+}
+
+fn fsck_embedded(options: &FsckOptions, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
     let layout = Layout::new(&options.root);
     if !layout.blobs().is_dir() {
         return Err(Error::Unusable(format!(

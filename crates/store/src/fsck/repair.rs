@@ -29,7 +29,8 @@ impl Check<'_> {
         if !self.repair {
             return Ok(false);
         }
-        self.connection.batch("BEGIN IMMEDIATE")?;
+        self.connection
+            .batch(self.connection.either("BEGIN IMMEDIATE", "BEGIN ISOLATION LEVEL SERIALIZABLE"))?;
         let mut mend = Mend { layout: self.layout, tx: Tx::offline(self.connection) };
         let done = work(&mut mend);
         drop(mend);

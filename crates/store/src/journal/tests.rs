@@ -130,6 +130,7 @@ fn options(layout: &Layout, faults: Faults) -> Options {
         grace: Duration::from_secs(3600),
         upload_expiry: Duration::from_secs(3600),
         partial_expiry: Duration::from_secs(3600),
+        names: crate::NamesOptions::Directory,
         faults,
     }
 }
@@ -151,7 +152,11 @@ async fn make_history(store: &Store, name: &str, rounds: usize) {
 }
 
 fn assert_clean(layout: &Layout) {
-    let report = fsck(&FsckOptions { root: layout.root().to_owned(), repair: false }, &|_| {}).unwrap();
+    let report = fsck(
+        &FsckOptions { root: layout.root().to_owned(), names: crate::NamesOptions::Directory, repair: false },
+        &|_| {},
+    )
+    .unwrap();
     assert_eq!(report.findings, []);
 }
 

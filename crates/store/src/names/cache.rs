@@ -1,4 +1,5 @@
-//! Bounded memory of names that were asked for recently. What is in it is true as of the last commit.
+//! Bounded memory of names that were asked for recently. What is in it is true as of the last commit of this process;
+//! where others change names, too, it is asked whether it still is.
 //!
 //! A reader that began before a commit must not put what it read into the cache after it. So a reader takes a ticket
 //! before it reads; every commit invalidates the tickets of the keys that it changed before it drops the entries; and
@@ -52,6 +53,14 @@ struct Manifests {
     limit: usize,
 }
 
+impl Manifests {
+    fn remove(&mut self, key: &ManifestKey) {
+        if let Some(old) = self.entries.pop(key) {
+            self.cost -= old.bytes.len() + OVERHEAD;
+        }
+    }
+}
+
 impl Cache {
     /// A cache whose manifests take at most `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
@@ -101,6 +110,16 @@ impl Cache {
         }
     }
 
+    /// Forgets what somebody else has removed.
+    pub(crate) fn forget_manifest(&self, key: &ManifestKey) {
+        locked(&self.manifests).remove(key);
+    }
+
+    /// The same for a blob.
+    pub(crate) fn forget_blob(&self, key: &BlobKey) {
+        locked(&self.blobs).pop(key);
+    }
+
     /// Forgets what a commit has changed. Called after the commit and before anybody is told of it.
     pub(crate) fn invalidate(&self, stale: &[Stale]) {
         for key in stale {
@@ -108,10 +127,7 @@ impl Cache {
                 Stale::Manifest(repository, reference) => {
                     let key = (repository.clone(), reference.clone());
                     self.counters[self.counter(&key)].fetch_add(1, Ordering::SeqCst);
-                    let mut manifests = locked(&self.manifests);
-                    if let Some(old) = manifests.entries.pop(&key) {
-                        manifests.cost -= old.bytes.len() + OVERHEAD;
-                    }
+                    locked(&self.manifests).remove(&key);
                 }
                 Stale::Blob(repository, digest) => {
                     let key = (repository.clone(), *digest);

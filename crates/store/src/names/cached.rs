@@ -160,9 +160,10 @@ fn complete(connection: &Connection, cached: &mut Cached) -> Result<()> {
 
 /// An image, the manifests below it and those about them; one more than are allowed at most.
 fn members(connection: &Connection, repository: i64, root: &Digest) -> Result<Vec<Digest>> {
-    connection.query(
+    // PostgreSQL takes a recursive query with one recursive part only.
+    let below = connection.either(
         "WITH RECURSIVE below (digest) AS (
-             VALUES (?2 COLLATE BINARY)
+             VALUES (?2)
              UNION
              SELECT reference.digest FROM below
              JOIN manifest ON manifest.repository = ?1 AND manifest.digest = below.digest
@@ -173,9 +174,21 @@ fn members(connection: &Connection, repository: i64, root: &Digest) -> Result<Ve
              JOIN manifest ON manifest.id = reference.manifest)
          SELECT below.digest FROM below
          JOIN cached ON cached.repository = ?1 AND cached.digest = below.digest LIMIT ?3",
-        values![repository, root, super::one_more(MAX_MEMBERS)],
-        |row| row.get(0),
-    )
+        "WITH RECURSIVE below (digest) AS (
+             VALUES (?2 COLLATE BINARY)
+             UNION
+             SELECT beside.digest FROM below CROSS JOIN LATERAL (
+                 SELECT reference.digest FROM manifest
+                 JOIN reference ON reference.manifest = manifest.id AND kind = 'manifest' AND present = 1
+                 WHERE manifest.repository = ?1 AND manifest.digest = below.digest
+                 UNION ALL
+                 SELECT manifest.digest FROM reference JOIN manifest ON manifest.id = reference.manifest
+                 WHERE reference.repository = ?1 AND reference.digest = below.digest AND kind = 'subject')
+                 AS beside)
+         SELECT below.digest FROM below
+         JOIN cached ON cached.repository = ?1 AND cached.digest = below.digest LIMIT ?3",
+    );
+    connection.query(below, values![repository, root, super::one_more(MAX_MEMBERS)], |row| row.get(0))
 }
 
 pub(super) fn tags_of(connection: &Connection, repository: i64, digest: &Digest) -> Result<Vec<Tag>> {

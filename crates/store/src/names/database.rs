@@ -1,4 +1,4 @@
-//! The database file: how it is opened, read beside the writer, and closed.
+//! The database: how it is opened, read beside the writer, and closed.
 
 use std::fs;
 use std::io;
@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::OpenFlags;
 use serde_json::value::RawValue;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::cache::Cache;
 use super::schema;
+use super::shared::{PostgresOptions, Shared};
 use super::sql::{Connection, unreadable, values};
 use super::writer::{Tx, Writer};
 use crate::disk;
@@ -24,9 +26,15 @@ const READERS: usize = 4;
 
 /// The open database.
 pub(crate) struct Database {
-    writer: Writer,
-    readers: Arc<Readers>,
+    engine: Engine,
     pub(crate) cache: Arc<Cache>,
+}
+
+enum Engine {
+    /// `names.db`, with one thread that writes.
+    Embedded { writer: Writer, readers: Arc<Readers> },
+    /// A PostgreSQL that replicas share.
+    Shared(Shared),
 }
 
 struct Readers {
@@ -35,7 +43,7 @@ struct Readers {
 }
 
 impl Database {
-    /// Opens the database and the journal, and brings the journal up to date. Blocks. `prepare` works on the database
+    /// Opens `names.db` and the journal, and brings the journal up to date. Blocks. `prepare` works on the database
     /// before anybody else does; `keep` is held until the last change is written.
     pub(crate) fn open(
         layout: &Layout,
@@ -52,17 +60,43 @@ impl Database {
             Arc::new(Readers { idle: Mutex::new(idle), permits: Arc::new(Semaphore::new(READERS)) });
         let cache = Arc::new(Cache::new(manifest_cache));
         let writer = Writer::start(connection, journal, Arc::clone(&cache), faults.clone(), keep)?;
-        Ok(Self { writer, readers, cache })
+        Ok(Self { engine: Engine::Embedded { writer, readers }, cache })
     }
 
-    /// Asks the database, on a blocking thread, as of the last commit.
+    /// Opens names that replicas share, and works on them with `prepare` before this replica does anything else. Blocks.
+    pub(crate) fn open_shared(
+        options: &PostgresOptions,
+        faults: &Faults,
+        manifest_cache: usize,
+        runtime: Handle,
+        prepare: impl FnOnce(&Shared) -> Result<()>,
+        keep: impl Send + 'static,
+    ) -> Result<Self> {
+        let cache = Arc::new(Cache::new(manifest_cache));
+        let shared = Shared::open(options, Arc::clone(&cache), faults.clone(), runtime, keep)?;
+        prepare(&shared)?;
+        Ok(Self { engine: Engine::Shared(shared), cache })
+    }
+
+    /// The names, if replicas share them: then what is remembered may be wrong, and there is no journal.
+    pub(crate) fn shared(&self) -> Option<&Shared> {
+        match &self.engine {
+            Engine::Embedded { .. } => None,
+            Engine::Shared(shared) => Some(shared),
+        }
+    }
+
+    /// Asks the database, on a blocking thread, as of the last commit. `work` may be done twice.
     pub(crate) async fn read<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&Connection) -> Result<T> + Send + 'static,
     {
-        let permit = Arc::clone(&self.readers.permits).acquire_owned().await.map_err(|_| Error::closed())?;
-        let readers = Arc::clone(&self.readers);
+        let readers = match &self.engine {
+            Engine::Embedded { readers, .. } => Arc::clone(readers),
+            Engine::Shared(shared) => return shared.read(work).await,
+        };
+        let permit = Arc::clone(&readers.permits).acquire_owned().await.map_err(|_| Error::closed())?;
         tokio::task::spawn_blocking(move || {
             let connection = lock(&readers.idle).pop().ok_or_else(Error::closed)?;
             let result = work(&connection);
@@ -73,29 +107,41 @@ impl Database {
         .await?
     }
 
-    /// Changes names; see [`Writer::change`].
+    /// Does `work` in a transaction and returns when it is durable. When the caller goes away after the change was
+    /// queued, it is done all the same. `work` may be done more than once, so it changes nothing but rows.
     pub(crate) async fn change<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.writer.change(work).await
+        match &self.engine {
+            Engine::Embedded { writer, .. } => writer.change(work).await,
+            Engine::Shared(shared) => shared.change(work).await,
+        }
     }
 
-    /// Works on the journal; see [`Writer::journal`].
-    pub(crate) async fn journal<T, F>(&self, work: F) -> Result<T>
+    /// Works on the journal; see [`Writer::journal`]. `None` when there is none.
+    pub(crate) async fn journal<T, F>(&self, work: F) -> Result<Option<T>>
     where
         T: Send + 'static,
         F: FnOnce(&mut Journal) -> T + Send + 'static,
     {
-        self.writer.journal(work).await
+        match &self.engine {
+            Engine::Embedded { writer, .. } => writer.journal(work).await.map(Some),
+            Engine::Shared(_) => Ok(None),
+        }
     }
 
     /// Finishes the changes that wait and closes every connection. Blocks.
     pub(crate) fn close(&self) {
-        self.writer.stop();
-        self.readers.permits.close();
-        lock(&self.readers.idle).clear();
+        match &self.engine {
+            Engine::Embedded { writer, readers } => {
+                writer.stop();
+                readers.permits.close();
+                lock(&readers.idle).clear();
+            }
+            Engine::Shared(shared) => shared.close(),
+        }
     }
 }
 

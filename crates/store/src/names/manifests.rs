@@ -1,5 +1,8 @@
 //! Rows of manifests and of what they refer to.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use deltaport_oci::{Descriptor, Digest, Reference, RepositoryName, manifest::View};
 
 use super::cached::{self, Origin};
@@ -28,6 +31,39 @@ pub(crate) fn load(
              JOIN manifest ON manifest.repository = tag.repository AND manifest.digest = tag.digest
              WHERE tag.repository = (SELECT id FROM repository WHERE name = ?1) AND tag.name = ?2",
             values![repository, tag],
+            read,
+        ),
+    }
+}
+
+/// A manifest whose bytes may be known already.
+pub(crate) struct Seen {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: Arc<str>,
+    /// `None` when they are known.
+    pub(crate) bytes: Option<Bytes>,
+}
+
+/// The manifest that `reference` means; without its bytes when it is `known`.
+pub(crate) fn look(
+    connection: &Connection,
+    repository: &RepositoryName,
+    reference: &Reference,
+    known: Option<&Digest>,
+) -> Result<Option<Seen>> {
+    let read = |row: &Row<'_>| Ok(Seen { digest: row.get(0)?, media_type: row.get(1)?, bytes: row.get(2)? });
+    match reference {
+        Reference::Digest(digest) => connection.optional(
+            "SELECT digest, media_type, CASE WHEN digest = ?3 THEN NULL ELSE bytes END FROM manifest
+             WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND digest = ?2",
+            values![repository, digest, known],
+            read,
+        ),
+        Reference::Tag(tag) => connection.optional(
+            "SELECT manifest.digest, media_type, CASE WHEN manifest.digest = ?3 THEN NULL ELSE bytes END FROM tag
+             JOIN manifest ON manifest.repository = tag.repository AND manifest.digest = tag.digest
+             WHERE tag.repository = (SELECT id FROM repository WHERE name = ?1) AND tag.name = ?2",
+            values![repository, tag, known],
             read,
         ),
     }

@@ -25,6 +25,7 @@ pub(crate) mod repositories;
 pub(crate) mod review;
 pub(crate) mod schema;
 pub(crate) mod sessions;
+pub(crate) mod shared;
 pub(crate) mod snapshot;
 pub(crate) mod sql;
 pub(crate) mod tags;
@@ -48,6 +49,7 @@ use cached::Origin;
 pub use cached::{Cached, Evicted};
 pub use jobs::{ClaimLimits, DeltaJob};
 pub use leases::Slot;
+pub use shared::PostgresOptions;
 pub use verdicts::{MAX_VERDICT_LEN, Verdict};
 pub(crate) use writer::{Tx, milliseconds};
 
@@ -119,6 +121,9 @@ impl Names {
         repository: &RepositoryName,
         reference: &Reference,
     ) -> Result<Option<Arc<Manifest>>> {
+        if self.core.database.shared().is_some() {
+            return self.shared_manifest(repository, reference).await;
+        }
         let cache = &self.core.database.cache;
         let key = (repository.clone(), reference.clone());
         if let Some(manifest) = cache.manifest(&key) {
@@ -133,6 +138,48 @@ impl Names {
             cache.remember_manifest(key, manifest, &ticket);
         }
         Ok(found)
+    }
+
+    /// The manifest that `reference` means by names that others change, too: what is remembered spares the bytes, and is
+    /// believed only while the database is away.
+    async fn shared_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Option<Arc<Manifest>>> {
+        let cache = &self.core.database.cache;
+        let key = (repository.clone(), reference.clone());
+        let remembered = cache.manifest(&key);
+        let ticket = cache.ticket(&key);
+        let (repository, reference) = key.clone();
+        let known = remembered.as_ref().map(|manifest| manifest.digest);
+        let read =
+            move |names: &sql::Connection| manifests::look(names, &repository, &reference, known.as_ref());
+        let seen = match (self.core.database.read(read).await, &remembered) {
+            (Err(Error::Unavailable { why, .. }), Some(remembered)) => {
+                tracing::debug!(why, "a manifest is served as it was last seen");
+                return Ok(Some(Arc::clone(remembered)));
+            }
+            (seen, _) => seen?,
+        };
+        let Some(manifests::Seen { digest, media_type, bytes }) = seen else {
+            cache.forget_manifest(&key);
+            return Ok(None);
+        };
+        let bytes = match (bytes, remembered) {
+            (Some(bytes), _) => bytes,
+            (None, Some(remembered)) if remembered.media_type == media_type => return Ok(Some(remembered)),
+            (None, Some(remembered)) => remembered.bytes.clone(),
+            (None, None) => return Err(Error::Corrupt(format!("the manifest {digest} has no bytes"))),
+        };
+        let manifest = Manifest { digest, media_type, bytes };
+        let manifest = Arc::new(manifest);
+        // Who asks by tag asks by digest next.
+        let by_digest = (key.0.clone(), Reference::Digest(manifest.digest));
+        let now = cache.ticket(&by_digest);
+        cache.remember_manifest(by_digest, &manifest, &now);
+        cache.remember_manifest(key, &manifest, &ticket);
+        Ok(Some(manifest))
     }
 
     /// Stores a manifest, its references (with which of them are present) and its tags; the repository comes into being
@@ -231,14 +278,21 @@ impl Names {
     pub async fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
         let cache = &self.core.database.cache;
         let key = (repository.clone(), *digest);
-        if let Some(size) = cache.blob(&key) {
-            return Ok(Some(size));
+        let remembered = cache.blob(&key);
+        // What others change, too, is asked each time.
+        if remembered.is_some() && self.core.database.shared().is_none() {
+            return Ok(remembered);
         }
         let ticket = cache.ticket(&key);
         let (repository, digest) = key.clone();
-        let size = self.core.database.read(move |names| blobs::size(names, &repository, &digest)).await?;
-        if let Some(size) = size {
-            cache.remember_blob(key, size, &ticket);
+        let size = self.core.database.read(move |names| blobs::size(names, &repository, &digest)).await;
+        let size = match size {
+            Err(Error::Unavailable { .. }) if remembered.is_some() => return Ok(remembered),
+            size => size?,
+        };
+        match size {
+            Some(size) => cache.remember_blob(key, size, &ticket),
+            None => cache.forget_blob(&key),
         }
         Ok(size)
     }
@@ -579,6 +633,12 @@ impl Names {
             .database
             .change(move |tx| jobs.iter().map(|job| jobs::put(tx, job, most)).collect::<Result<_>>())
             .await
+    }
+
+    /// How many statements were sent to a database that replicas share, since it was opened; 0 when names are in the data
+    /// directory.
+    pub fn statements(&self) -> u64 {
+        self.core.database.shared().map_or(0, shared::Shared::sent)
     }
 
     /// Strikes a job from the list that will never be done.

@@ -3,6 +3,8 @@
 //! Triggers keep two things true whatever statement changes a row: `reference.present` says whether what a manifest
 //! refers to is in its repository, and everything that may have become unreferenced stands in `review`.
 
+pub(crate) mod postgres;
+
 use rusqlite::Connection;
 
 use super::sql;

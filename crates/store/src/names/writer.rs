@@ -42,7 +42,9 @@ pub(crate) struct Tx<'a> {
 impl<'a> Tx<'a> {
     fn new(connection: &'a Connection) -> Self {
         let now = milliseconds(SystemTime::now());
-        Self { connection, now, lines: Vec::new(), stale: Vec::new(), logged: true }
+        // Names that are shared have no journal.
+        let logged = matches!(connection, Connection::Sqlite(_));
+        Self { connection, now, lines: Vec::new(), stale: Vec::new(), logged }
     }
 
     /// Work on a database that nobody else has open, as of now; its lines stay in the outbox.
@@ -53,6 +55,16 @@ impl<'a> Tx<'a> {
     /// Work that repeats what the journal says already, as of `at`.
     pub(crate) fn unlogged(connection: &'a Connection, at: i64) -> Self {
         Self { now: at, logged: false, ..Self::new(connection) }
+    }
+
+    /// Work on names that are shared, which have no journal, as of `at` by the clock of the database.
+    pub(crate) fn shared(connection: &'a Connection, at: i64) -> Self {
+        Self::unlogged(connection, at)
+    }
+
+    /// What must be forgotten once it is committed.
+    pub(crate) fn into_stale(self) -> Vec<Stale> {
+        self.stale
     }
 
     /// Says that names change; goes to the journal with the commit.

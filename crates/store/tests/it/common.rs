@@ -6,12 +6,108 @@ use std::time::Duration;
 use bytes::Bytes;
 use deltaport_oci::wire::ByteRange;
 use deltaport_oci::{Algorithm, Digest, RepositoryName, Tag, manifest, media_type};
-use deltaport_store::{Blob, Faults, FsckOptions, NewManifest, Options, Report, Result, Store, fsck};
+use deltaport_store::{
+    Blob, Faults, FsckOptions, NamesOptions, NewManifest, Options, PostgresOptions, Report, Result, Store,
+    fsck,
+};
+use deltaport_testkit::postgres::Database;
 use futures_util::TryStreamExt as _;
+use rusqlite::types::ValueRef;
+use tempfile::TempDir;
 
 /// The owner of every upload that does not care.
 pub(crate) const OWNER: &str = "alice";
 
+/// Where a store lives: a directory, and a database for its names unless they are in the directory, too. Both vanish.
+pub(crate) struct Home {
+    directory: TempDir,
+    database: Option<Database>,
+}
+
+impl Home {
+    /// With names in the directory.
+    pub(crate) fn embedded() -> Self {
+        Self { directory: TempDir::new().unwrap(), database: None }
+    }
+
+    /// With names in PostgreSQL.
+    pub(crate) fn postgres() -> Self {
+        Self { directory: TempDir::new().unwrap(), database: Some(Database::new()) }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Whether names are in the directory: only those have a journal.
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.database.is_none()
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        Options { names: self.names(), ..options(self.path()) }
+    }
+
+    pub(crate) async fn open(&self) -> Store {
+        Store::open(self.options()).await.unwrap()
+    }
+
+    pub(crate) fn names(&self) -> NamesOptions {
+        self.database.as_ref().map_or(NamesOptions::Directory, |database| postgres(&database.url()))
+    }
+
+    /// Checks a store that is closed.
+    pub(crate) fn check(&self, repair: bool) -> Report {
+        fsck(&FsckOptions { root: self.path().to_owned(), names: self.names(), repair }, &|_| {}).unwrap()
+    }
+
+    /// Fails the test unless a store that is closed is clean.
+    pub(crate) fn assert_clean(&self) {
+        let report = self.check(false);
+        assert!(report.findings.is_empty() && report.unnamed == 0, "{:#?}", report.findings);
+    }
+
+    /// Does something to the database that no store would do; the rows, columns separated by `|`.
+    pub(crate) fn sql(&self, sql: &str) -> Vec<String> {
+        if let Some(database) = &self.database {
+            return database.execute(sql).lines().map(str::to_owned).collect();
+        }
+        let names = rusqlite::Connection::open(self.path().join("names.db")).unwrap();
+        let mut statement = names.prepare(sql).unwrap();
+        let columns = statement.column_count();
+        let mut rows = statement.raw_query();
+        let mut lines = Vec::new();
+        while let Some(row) = rows.next().unwrap() {
+            let values: Vec<String> = (0..columns)
+                .map(|n| match row.get_ref(n).unwrap() {
+                    ValueRef::Null => String::new(),
+                    ValueRef::Integer(number) => number.to_string(),
+                    value => value.as_str().unwrap().to_owned(),
+                })
+                .collect();
+            lines.push(values.join("|"));
+        }
+        lines
+    }
+
+    /// How many entries the collector's queue has.
+    pub(crate) fn queued(&self) -> u64 {
+        self.sql("SELECT count(*) FROM review")[0].parse().unwrap()
+    }
+}
+
+/// How many entries the collector's queue has.
+pub(crate) fn queued(root: &Path) -> u64 {
+    let names = rusqlite::Connection::open(root.join("names.db")).unwrap();
+    names.query_row("SELECT count(*) FROM review", [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
+}
+
+/// Names in the PostgreSQL at `url`.
+pub(crate) fn postgres(url: &str) -> NamesOptions {
+    NamesOptions::Postgres(PostgresOptions { url: url.to_owned(), password: None, tls: None, connections: 8 })
+}
+
+/// With names in the directory.
 pub(crate) fn options(root: &Path) -> Options {
     Options {
         root: root.to_owned(),
@@ -21,6 +117,7 @@ pub(crate) fn options(root: &Path) -> Options {
         grace: Duration::from_secs(3600),
         upload_expiry: Duration::from_secs(3600),
         partial_expiry: Duration::from_secs(3600),
+        names: NamesOptions::Directory,
         faults: Faults::none(),
     }
 }
@@ -128,7 +225,7 @@ pub(crate) fn assert_clean(root: &Path) {
 }
 
 pub(crate) fn check(root: &Path, repair: bool) -> Report {
-    fsck(&FsckOptions { root: root.to_owned(), repair }, &|_| {}).unwrap()
+    fsck(&FsckOptions { root: root.to_owned(), names: NamesOptions::Directory, repair }, &|_| {}).unwrap()
 }
 
 /// Everything that names say, in words, without times and row numbers.
@@ -158,10 +255,4 @@ pub(crate) fn state(root: &Path) -> Vec<String> {
         lines.extend(rows.map(std::result::Result::unwrap));
     }
     lines
-}
-
-/// How many entries the collector's queue has.
-pub(crate) fn queued(root: &Path) -> u64 {
-    let names = rusqlite::Connection::open(root.join("names.db")).unwrap();
-    names.query_row("SELECT count(*) FROM review", [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
 }

@@ -177,7 +177,15 @@ impl Acknowledged {
     }
 
     async fn verify(&mut self, root: &Path, blobs_may_be_collected: bool) {
-        let report = fsck(&FsckOptions { root: root.to_owned(), repair: false }, &|_| {}).unwrap();
+        let report = fsck(
+            &FsckOptions {
+                root: root.to_owned(),
+                names: deltaport_store::NamesOptions::Directory,
+                repair: false,
+            },
+            &|_| {},
+        )
+        .unwrap();
         assert!(report.is_clean(), "before anything was recovered: {:#?}", report.findings);
         let store = open(root).await;
         let names = store.names();

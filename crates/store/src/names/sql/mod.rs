@@ -13,11 +13,13 @@
 //!   ([`Row::get`] as `bool`), but not stored or compared with a number: `CASE WHEN EXISTS (...) THEN 1 ELSE 0 END`.
 //! - `sum` is cast to `bigint`. There is no `max(a, b)` of two values, no negative `LIMIT`, and no `CROSS JOIN ... ON`.
 //! - A parameter from which a recursive query starts is compared by bytes: `VALUES (?1 COLLATE BINARY)`.
+//! - Where there is no common text, both are written ([`Connection::either`]).
 //! - An identifier that the database gives comes back by `RETURNING`.
 //! - Tables, indexes and triggers are in [`super::schema`].
 //!
 //! A function of an open transaction ([`super::Tx`]) may run more than once, so it has no effect but on rows.
 
+pub(crate) mod postgres;
 mod row;
 mod value;
 
@@ -27,6 +29,7 @@ use rusqlite::{OptionalExtension as _, params_from_iter};
 
 use crate::error::Result;
 
+pub(crate) use postgres::{Session, Trouble};
 pub(crate) use row::{Column, Row, unreadable};
 pub(crate) use value::{Parameter, Value};
 
@@ -43,6 +46,8 @@ pub(crate) use values;
 pub(crate) enum Connection {
     /// The embedded one.
     Sqlite(rusqlite::Connection),
+    /// A session with a shared one.
+    Postgres(Session),
 }
 
 impl Connection {
@@ -53,12 +58,20 @@ impl Connection {
         values: &[Value<'_>],
         mut read: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let mut found = Vec::new();
-        self.each(sql, values, |row| {
-            found.push(read(row)?);
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(found)
+        match self {
+            Self::Sqlite(connection) => {
+                let mut statement = connection.prepare_cached(sql)?;
+                let mut rows = statement.query(params_from_iter(values))?;
+                let mut found = Vec::new();
+                while let Some(row) = rows.next()? {
+                    found.push(read(&Row::Sqlite(row))?);
+                }
+                Ok(found)
+            }
+            Self::Postgres(session) => {
+                session.query(sql, values)?.iter().map(|row| read(&Row::Postgres(row))).collect()
+            }
+        }
     }
 
     /// Shows `visit` one row after the other, until there are no more or it has seen enough.
@@ -79,6 +92,7 @@ impl Connection {
                 }
                 Ok(())
             }
+            Self::Postgres(session) => session.each(sql, values, |row| visit(&Row::Postgres(row))),
         }
     }
 
@@ -96,6 +110,9 @@ impl Connection {
                     .query_row(params_from_iter(values), |row| Ok(read(&Row::Sqlite(row))))
                     .optional();
                 found?.transpose()
+            }
+            Self::Postgres(session) => {
+                session.query(sql, values)?.first().map(|row| read(&Row::Postgres(row))).transpose()
             }
         }
     }
@@ -126,6 +143,10 @@ impl Connection {
                 })
                 .collect()
             }
+            Self::Postgres(session) => {
+                let rows = session.first_each(sql, &lots.collect::<Vec<_>>())?;
+                rows.iter().map(|row| read(&Row::Postgres(row))).collect()
+            }
         }
     }
 
@@ -135,6 +156,7 @@ impl Connection {
             Self::Sqlite(connection) => {
                 Ok(connection.prepare_cached(sql)?.exists(params_from_iter(values))?)
             }
+            Self::Postgres(session) => Ok(!session.query(sql, values)?.is_empty()),
         }
     }
 
@@ -144,6 +166,7 @@ impl Connection {
             Self::Sqlite(connection) => {
                 Ok(connection.prepare_cached(sql)?.execute(params_from_iter(values))?)
             }
+            Self::Postgres(session) => session.execute(sql, values),
         }
     }
 
@@ -161,6 +184,7 @@ impl Connection {
                 }
                 Ok(())
             }
+            Self::Postgres(session) => session.execute_each(sql, &lots.collect::<Vec<_>>()),
         }
     }
 
@@ -168,20 +192,28 @@ impl Connection {
     pub(crate) fn batch(&self, sql: &str) -> Result<()> {
         match self {
             Self::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
+            Self::Postgres(session) => session.batch(sql),
         }
+    }
+
+    /// The text of a statement for which the engines have no common one.
+    pub(crate) fn either<'a>(&self, sqlite: &'a str, postgres: &'a str) -> &'a str {
+        match self {
+            Self::Sqlite(_) => sqlite,
+            Self::Postgres(_) => postgres,
+        }
+    }
+
+    /// Whether a transaction is open that was begun on purpose. Only the embedded engine ends one by itself.
+    pub(crate) fn in_transaction(&self) -> bool {
+        matches!(self, Self::Sqlite(connection) if !connection.is_autocommit())
     }
 
     /// Ends the connection; fails when what it has written is not where it should be.
     pub(crate) fn close(self) -> Result<()> {
         match self {
             Self::Sqlite(connection) => Ok(connection.close().map_err(|(_, error)| error)?),
-        }
-    }
-
-    /// Whether a transaction is open that was begun with a statement.
-    pub(crate) fn in_transaction(&self) -> bool {
-        match self {
-            Self::Sqlite(connection) => !connection.is_autocommit(),
+            Self::Postgres(_) => Ok(()),
         }
     }
 }

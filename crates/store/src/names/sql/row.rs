@@ -7,12 +7,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use deltaport_oci::{Digest, RepositoryName, Tag};
 
+use super::postgres;
 use crate::error::{Error, Result};
 
 /// A row that a statement yields.
 pub(crate) enum Row<'a> {
     /// Of the embedded engine.
     Sqlite(&'a rusqlite::Row<'a>),
+    /// Of PostgreSQL.
+    Postgres(&'a tokio_postgres::Row),
 }
 
 impl Row<'_> {
@@ -24,24 +27,28 @@ impl Row<'_> {
     fn is_null(&self, index: usize) -> Result<bool> {
         match self {
             Self::Sqlite(row) => Ok(matches!(row.get_ref(index)?, rusqlite::types::ValueRef::Null)),
+            Self::Postgres(row) => postgres::is_null(row, index),
         }
     }
 
     fn number(&self, index: usize) -> Result<i64> {
         match self {
             Self::Sqlite(row) => Ok(row.get(index)?),
+            Self::Postgres(row) => postgres::number(row, index),
         }
     }
 
     fn text(&self, index: usize) -> Result<&str> {
         match self {
             Self::Sqlite(row) => row.get_ref(index)?.as_str().map_err(|error| unreadable(index, error)),
+            Self::Postgres(row) => postgres::text(row, index),
         }
     }
 
     fn bytes(&self, index: usize) -> Result<&[u8]> {
         match self {
             Self::Sqlite(row) => row.get_ref(index)?.as_blob().map_err(|error| unreadable(index, error)),
+            Self::Postgres(row) => postgres::bytes(row, index),
         }
     }
 

@@ -8,6 +8,7 @@ use deltaport_oci::{Digest, Reference};
 use deltaport_store::{Error, Faults, LayerDelta, Options, Store};
 use tokio::sync::RwLock;
 
+use super::home;
 use crate::common::*;
 
 fn later() -> SystemTime {
@@ -16,8 +17,8 @@ fn later() -> SystemTime {
 
 #[tokio::test]
 async fn only_what_nothing_refers_to_goes_and_not_before_its_time() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let (names, app, other) = (store.names(), repository("app"), repository("other"));
     let mut blobs = Vec::new();
     for seed in 0..5 {
@@ -47,8 +48,8 @@ async fn only_what_nothing_refers_to_goes_and_not_before_its_time() {
     assert!(store.blobs().open(&digest).await.unwrap().is_none(), "the manifest's bytes ({size})");
     assert_eq!(pull_blob(&store, &other, &blobs[1]).await.unwrap(), noise(1, 1000));
     store.close().await.unwrap();
-    assert_eq!(queued(dir.path()), 0);
-    assert_clean(dir.path());
+    assert_eq!(dir.queued(), 0);
+    dir.assert_clean();
 }
 
 fn new_manifest_over(layer: &Digest) -> deltaport_store::NewManifest {
@@ -59,8 +60,8 @@ fn new_manifest_over(layer: &Digest) -> deltaport_store::NewManifest {
 
 #[tokio::test]
 async fn a_blob_that_is_being_read_stays_readable() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let app = repository("app");
     let digest = push_blob(&store, &app, noise(1, 1_000_000)).await.unwrap();
     let blob = store.blobs().open(&digest).await.unwrap().unwrap();
@@ -72,8 +73,8 @@ async fn a_blob_that_is_being_read_stays_readable() {
 
 #[tokio::test]
 async fn pushing_again_starts_the_grace_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let app = repository("app");
     let digest = push_blob(&store, &app, noise(1, 1000)).await.unwrap();
     let before = SystemTime::now();
@@ -89,7 +90,7 @@ async fn pushing_again_starts_the_grace_again() {
 /// are pushed again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn bytes_that_are_pushed_while_they_are_collected_stay() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = home();
     let about_to = Arc::new(tokio::sync::Notify::new());
     let faults = Faults::new({
         let about_to = Arc::clone(&about_to);
@@ -101,7 +102,7 @@ async fn bytes_that_are_pushed_while_they_are_collected_stay() {
             Ok(())
         }
     });
-    let store = Store::open(Options { grace: Duration::ZERO, faults, ..options(dir.path()) }).await.unwrap();
+    let store = Store::open(Options { grace: Duration::ZERO, faults, ..dir.options() }).await.unwrap();
     let (app, bytes) = (repository("app"), noise(1, 5000));
     for _ in 0..5 {
         let digest = push_blob(&store, &app, bytes.clone()).await.unwrap();
@@ -118,7 +119,7 @@ async fn bytes_that_are_pushed_while_they_are_collected_stay() {
     }
     store.close().await.unwrap();
     drop(store);
-    assert_clean(dir.path());
+    dir.assert_clean();
 }
 
 /// Several tasks push, delete, mount and check the same few images while the collector runs all the time without any
@@ -127,7 +128,7 @@ async fn bytes_that_are_pushed_while_they_are_collected_stay() {
 async fn no_live_blob_is_lost_while_everything_happens_at_once() {
     const WRITERS: u64 = 5;
     const ROUNDS: u64 = 12;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = home();
     // Where a push and the collector could meet, they get time to.
     let faults = Faults::new(|name| {
         if ["collect-unlink", "blob-renamed", "blob-rename"].contains(&name) {
@@ -135,7 +136,7 @@ async fn no_live_blob_is_lost_while_everything_happens_at_once() {
         }
         Ok(())
     });
-    let store = Store::open(Options { grace: Duration::ZERO, faults, ..options(dir.path()) }).await.unwrap();
+    let store = Store::open(Options { grace: Duration::ZERO, faults, ..dir.options() }).await.unwrap();
     let stop = Arc::new(AtomicBool::new(false));
 
     // Who lost a race against the collector once goes on while it rests, or nobody would ever come to an end.
@@ -171,8 +172,8 @@ async fn no_live_blob_is_lost_while_everything_happens_at_once() {
     }
     store.close().await.unwrap();
     drop(store);
-    assert_eq!(queued(dir.path()), 0);
-    assert_clean(dir.path());
+    assert_eq!(dir.queued(), 0);
+    dir.assert_clean();
 }
 
 /// Pushes images whose blobs others push and delete too, into a repository of its own, then verifies what it was told.

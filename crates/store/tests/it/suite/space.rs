@@ -4,12 +4,19 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use deltaport_oci::{Digest, RepositoryName, media_type};
-use deltaport_store::{Cached, LayerDelta, NewManifest, Store, rebuild, usage};
+use deltaport_store::{Cached, LayerDelta, NewManifest, Store, usage};
 
+use super::home;
 use crate::common::*;
 
 /// An image of `bytes` bytes from an upstream, with a configuration that all images share.
-async fn fetched(store: &Store, app: &RepositoryName, seed: u64, bytes: usize, tags: &[&str]) -> NewManifest {
+pub(crate) async fn fetched(
+    store: &Store,
+    app: &RepositoryName,
+    seed: u64,
+    bytes: usize,
+    tags: &[&str],
+) -> NewManifest {
     let manifest = blobs_of(store, app, seed, bytes, tags).await;
     store.names().put_fetched(app, manifest.clone()).await.unwrap();
     // Times have milliseconds, and the order is in question.
@@ -17,7 +24,7 @@ async fn fetched(store: &Store, app: &RepositoryName, seed: u64, bytes: usize, t
     manifest
 }
 
-async fn blobs_of(
+pub(crate) async fn blobs_of(
     store: &Store,
     app: &RepositoryName,
     seed: u64,
@@ -44,7 +51,7 @@ async fn oldest(store: &Store) -> Vec<Cached> {
     store.names().oldest_cached(later, None, 100).await.unwrap()
 }
 
-async fn order(store: &Store) -> Vec<Digest> {
+pub(crate) async fn order(store: &Store) -> Vec<Digest> {
     oldest(store).await.iter().map(|cached| cached.digest).collect()
 }
 
@@ -74,9 +81,9 @@ fn on_disk(root: &Path) -> u64 {
 }
 
 /// Looks at what takes the room, and that it adds up.
-fn room(root: &Path) -> deltaport_store::Usage {
-    let usage = usage(root).unwrap();
-    assert_eq!(usage.blobs, on_disk(root));
+fn room(home: &Home) -> deltaport_store::Usage {
+    let usage = usage(home.path(), &home.names()).unwrap();
+    assert_eq!(usage.blobs, on_disk(home.path()));
     assert_eq!(usage.alone + usage.shared + usage.unheld, usage.blobs);
     assert_eq!(usage.repositories.iter().map(|held| held.alone).sum::<u64>(), usage.alone);
     usage
@@ -84,8 +91,8 @@ fn room(root: &Path) -> deltaport_store::Usage {
 
 #[tokio::test]
 async fn the_least_recently_used_comes_first_and_a_use_of_a_part_counts_for_the_whole() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, app) = (open(dir.path()).await, repository("hub.example/app"));
+    let dir = home();
+    let (store, app) = (dir.open().await, repository("hub.example/app"));
     let one = fetched(&store, &app, 10, 1000, &["v1"]).await;
     let child = fetched(&store, &app, 11, 1000, &[]).await;
     let root = index(&[&child], &["v2"]);
@@ -118,8 +125,8 @@ async fn the_least_recently_used_comes_first_and_a_use_of_a_part_counts_for_the_
 
 #[tokio::test]
 async fn an_image_goes_with_all_that_is_its_own_and_its_bytes_go_at_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, app) = (open(dir.path()).await, repository("hub.example/app"));
+    let dir = home();
+    let (store, app) = (dir.open().await, repository("hub.example/app"));
     let names = store.names();
     let alone = fetched(&store, &app, 20, 4000, &[]).await;
     let shared = fetched(&store, &app, 21, 5000, &[]).await;
@@ -132,7 +139,7 @@ async fn an_image_goes_with_all_that_is_its_own_and_its_bytes_go_at_once() {
     let delta = push_blob(&store, &app, noise(23, 700)).await.unwrap();
     let [from, to] = [&alone, &shared].map(|image| image.view.layers[0].digest);
     names.put_layer_delta(&app, &from, &to, &LayerDelta::Blob(delta)).await.unwrap();
-    assert_eq!(room(dir.path()).cached, on_disk(dir.path()));
+    assert_eq!(room(&dir).cached, on_disk(dir.path()));
 
     let before = names.cached_bytes().await.unwrap();
     let evicted = names.evict_cached(first(&store, &root.digest).await).await.unwrap().unwrap();
@@ -142,11 +149,11 @@ async fn an_image_goes_with_all_that_is_its_own_and_its_bytes_go_at_once() {
     assert_eq!(evicted.bytes, gone, "the layer, the delta from it, and both manifests");
     assert_eq!(names.cached_bytes().await.unwrap(), before - gone);
     assert!(has(&store, &app, &shared.digest).await && has(&store, &app, &tagged.digest).await);
-    assert_eq!(room(dir.path()).unheld, gone);
+    assert_eq!(room(&dir).unheld, gone);
 
     let collected = store.collect(SystemTime::now()).await.unwrap();
     assert_eq!(collected.bytes, gone, "no grace for what nobody pushes");
-    assert_eq!(room(dir.path()).unheld, 0);
+    assert_eq!(room(&dir).unheld, 0);
     for digest in [other.digest, tagged.digest] {
         names.evict_cached(first(&store, &digest).await).await.unwrap().unwrap();
     }
@@ -155,13 +162,13 @@ async fn an_image_goes_with_all_that_is_its_own_and_its_bytes_go_at_once() {
     assert!(!names.repository_exists(&app).await.unwrap());
     store.close().await.unwrap();
     drop(store);
-    assert_clean(dir.path());
+    dir.assert_clean();
 }
 
 #[tokio::test]
 async fn what_was_pushed_is_never_evicted() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, app) = (open(dir.path()).await, repository("app"));
+    let dir = home();
+    let (store, app) = (dir.open().await, repository("app"));
     let names = store.names();
     // Pushed, and then an upstream was found to have it too.
     let pushed = blobs_of(&store, &app, 30, 1000, &["v1"]).await;
@@ -186,13 +193,13 @@ async fn what_was_pushed_is_never_evicted() {
     }
     store.close().await.unwrap();
     drop(store);
-    assert_clean(dir.path());
+    dir.assert_clean();
 }
 
 #[tokio::test]
 async fn what_has_been_used_or_tagged_since_it_was_found_stays() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, app) = (open(dir.path()).await, repository("hub.example/app"));
+    let dir = home();
+    let (store, app) = (dir.open().await, repository("hub.example/app"));
     let names = store.names();
     let image = fetched(&store, &app, 40, 1000, &["v1"]).await;
 
@@ -212,27 +219,9 @@ async fn what_has_been_used_or_tagged_since_it_was_found_stays() {
 }
 
 #[tokio::test]
-async fn where_a_manifest_came_from_survives_a_rebuild() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, app) = (open(dir.path()).await, repository("hub.example/app"));
-    let cached = fetched(&store, &app, 50, 1000, &["v1"]).await;
-    let pushed = blobs_of(&store, &app, 51, 1000, &["v2"]).await;
-    store.names().put_manifest(&app, pushed).await.unwrap();
-    let bytes = store.names().cached_bytes().await.unwrap();
-    store.close().await.unwrap();
-    drop(store);
-    assert_clean(dir.path());
-    rebuild(dir.path()).unwrap();
-    assert_clean(dir.path());
-    let store = open(dir.path()).await;
-    assert_eq!(order(&store).await, [cached.digest]);
-    assert_eq!(store.names().cached_bytes().await.unwrap(), bytes);
-}
-
-#[tokio::test]
 async fn what_takes_the_room_adds_up() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let (hub, own) = (repository("hub.example/app"), repository("own"));
     fetched(&store, &hub, 60, 3000, &["v1"]).await;
     let mine = blobs_of(&store, &own, 60, 3000, &["v1"]).await;
@@ -246,14 +235,17 @@ async fn what_takes_the_room_adds_up() {
     staging.progress().wait_for(|written| *written == 500).await.unwrap();
 
     // Beside the open store.
-    let usage = room(dir.path());
+    let usage = room(&dir);
     let manifest = mine.bytes.len() as u64;
     let of = |name: &str| usage.repositories.iter().find(|held| held.repository.as_str() == name).unwrap();
     assert_eq!((usage.shared, usage.unheld), (3000 + 100 + manifest, 11), "each once");
     assert_eq!((of("own").alone, of("own").shared), (0, usage.shared));
     assert_eq!((of("hub.example/app").alone, of("hub.example/app").shared), (7000 + manifest, usage.shared));
     assert_eq!(usage.cached, 7000 + manifest, "the rest was pushed, too");
-    assert!(usage.places.names > 0 && usage.places.uploads >= 500, "{usage:?}");
+    assert_eq!(usage.places.names > 0, dir.is_embedded());
+    assert!(usage.places.uploads >= 500, "{usage:?}");
     drop(staging);
-    assert!(deltaport_store::usage(&dir.path().join("elsewhere")).is_err());
+    assert!(
+        !dir.is_embedded() || deltaport_store::usage(&dir.path().join("elsewhere"), &dir.names()).is_err()
+    );
 }

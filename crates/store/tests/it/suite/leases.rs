@@ -5,12 +5,13 @@ use std::time::Duration;
 use deltaport_store::{ClaimLimits, DeltaJob, Store};
 use tokio::time::{Instant, sleep};
 
+use super::home;
 use crate::common::*;
 
 /// Short enough to be waited for, and long enough for a disk that is slow.
 const LIFE: Duration = Duration::from_millis(600);
 
-async fn is_free(store: &Store, name: &str) -> bool {
+pub(crate) async fn is_free(store: &Store, name: &str) -> bool {
     let taken = store.names().lease(name, LIFE).await.unwrap();
     match taken {
         Some(lease) => {
@@ -23,8 +24,8 @@ async fn is_free(store: &Store, name: &str) -> bool {
 
 #[tokio::test]
 async fn a_lease_is_one_holders_until_it_is_given_back_or_ends() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let names = store.names();
     let mut lease = names.lease("collect", LIFE).await.unwrap().unwrap();
     assert!(names.lease("collect", LIFE).await.unwrap().is_none());
@@ -49,8 +50,8 @@ async fn a_lease_is_one_holders_until_it_is_given_back_or_ends() {
 
 #[tokio::test]
 async fn who_works_for_long_keeps_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let mut lease = store.names().lease("collect", LIFE).await.unwrap().unwrap();
     let work = lease.hold(sleep(LIFE * 3));
     let others = async {
@@ -64,8 +65,8 @@ async fn who_works_for_long_keeps_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_stood_still_for_too_long_stops_once_somebody_else_has_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let mut lease = store.names().lease("collect", LIFE).await.unwrap().unwrap();
     let working = tokio::spawn(async move {
         let work = async {
@@ -84,8 +85,8 @@ async fn who_stood_still_for_too_long_stops_once_somebody_else_has_it() {
 
 #[tokio::test]
 async fn a_delta_whose_maker_died_is_made_by_another_and_one_that_rests_is_not() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, app) = (open(dir.path()).await, repository("app"));
+    let dir = home();
+    let (store, app) = (dir.open().await, repository("app"));
     let base = push_blob(&store, &app, noise(1, 1000)).await.unwrap();
     let target = push_blob(&store, &app, noise(2, 1000)).await.unwrap();
     let (names, limits) = (store.names(), ClaimLimits { kept: 4, attempts: 3 });
@@ -112,8 +113,8 @@ async fn a_delta_whose_maker_died_is_made_by_another_and_one_that_rests_is_not()
 
 #[tokio::test]
 async fn what_is_due_is_done_once_and_taken_up_again_until_it_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let names = store.names();
     assert_eq!(names.slot("nightly").await.unwrap(), None);
     assert!(names.begin_slot("nightly", 100).await.unwrap());
@@ -129,19 +130,4 @@ async fn what_is_due_is_done_once_and_taken_up_again_until_it_is() {
     assert_eq!(names.slot("nightly").await.unwrap().unwrap().done, None, "that is another one");
     assert!(!names.begin_slot("nightly", 100).await.unwrap());
     assert!(names.begin_slot("other", 100).await.unwrap());
-}
-
-#[tokio::test]
-async fn nobody_holds_anything_in_a_directory_that_is_opened_anew() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
-    let hour = Duration::from_secs(3600);
-    std::mem::forget(store.names().lease("collect", hour).await.unwrap().unwrap());
-    assert!(store.names().begin_slot("nightly", 100).await.unwrap());
-    store.close().await.unwrap();
-    drop(store);
-    assert_clean(dir.path());
-    let store = open(dir.path()).await;
-    assert!(is_free(&store, "collect").await);
-    assert_eq!(store.names().slot("nightly").await.unwrap(), None);
 }

@@ -3,6 +3,7 @@
 use deltaport_oci::{Digest, RepositoryName};
 use deltaport_store::Store;
 
+use super::home;
 use crate::common::*;
 
 /// Pushes an image with these layers, all of them here, and returns their digests.
@@ -23,8 +24,8 @@ async fn bases(store: &Store, repository: &RepositoryName, target: &Digest) -> V
 
 #[tokio::test]
 async fn what_the_tag_pointed_at_before_comes_first() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, app) = (open(dir.path()).await, repository("app"));
+    let dir = home();
+    let (store, app) = (dir.open().await, repository("app"));
     let one = push(&store, &app, &[1, 2], &["stable"]).await;
     let other = push(&store, &app, &[3, 4], &["edge"]).await;
     let two = push(&store, &app, &[1, 5], &["stable"]).await;
@@ -40,9 +41,9 @@ async fn what_the_tag_pointed_at_before_comes_first() {
 
 #[tokio::test]
 async fn images_on_the_same_layers_are_kin() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = home();
     let (store, app, tool, alien) =
-        (open(dir.path()).await, repository("app"), repository("tool"), repository("alien"));
+        (dir.open().await, repository("app"), repository("tool"), repository("alien"));
     let mine = push(&store, &app, &[1, 2], &["v"]).await;
     let kin = push(&store, &tool, &[1, 3], &["v"]).await;
     push(&store, &alien, &[4, 5], &["v"]).await;

@@ -3,12 +3,13 @@
 use deltaport_oci::{Algorithm, Digest, Reference, media_type};
 use deltaport_store::{Error, LayerDelta, Store};
 
+use super::home;
 use crate::common::*;
 
 #[tokio::test]
 async fn a_blob_is_there_after_commit_and_nowhere_before() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let (here, there) = (repository("a/b"), repository("c"));
     let bytes = noise(1, 3_000_000);
     let digest = Digest::sha256(&bytes);
@@ -33,8 +34,8 @@ async fn a_blob_is_there_after_commit_and_nowhere_before() {
 
 #[tokio::test]
 async fn a_wrong_digest_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let expected = Digest::sha256(b"something else");
     let mut staging = store.blobs().stage(Algorithm::Sha256).await.unwrap();
     staging.write(noise(1, 100)).await.unwrap();
@@ -53,8 +54,8 @@ fn store_has_blobs(root: &std::path::Path) -> bool {
 
 #[tokio::test]
 async fn the_hint_of_the_algorithm_may_be_wrong() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let a = repository("a");
     for (hint, real) in [(Algorithm::Sha256, Algorithm::Sha512), (Algorithm::Sha512, Algorithm::Sha256)] {
         let bytes = noise(5, 70_000);
@@ -74,8 +75,8 @@ async fn the_hint_of_the_algorithm_may_be_wrong() {
 
 #[tokio::test]
 async fn an_empty_blob_is_a_blob() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let (a, empty) = (repository("a"), Digest::sha256(b""));
     let id = store.uploads().begin(&a, OWNER, None, 10).await.unwrap();
     assert_eq!(store.uploads().finish(&a, &id, OWNER, &empty).await.unwrap(), 0);
@@ -83,8 +84,8 @@ async fn an_empty_blob_is_a_blob() {
 }
 
 /// A store with one image of two layers in `app`, tagged `v1` and `latest`.
-async fn with_image(root: &std::path::Path) -> (Store, Vec<Digest>, Digest) {
-    let store = open(root).await;
+async fn with_image(home: &Home) -> (Store, Vec<Digest>, Digest) {
+    let store = home.open().await;
     let app = repository("app");
     let mut blobs = Vec::new();
     for seed in 0..3 {
@@ -98,8 +99,8 @@ async fn with_image(root: &std::path::Path) -> (Store, Vec<Digest>, Digest) {
 
 #[tokio::test]
 async fn manifests_are_found_by_tag_and_by_digest() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, blobs, digest) = with_image(dir.path()).await;
+    let dir = home();
+    let (store, blobs, digest) = with_image(&dir).await;
     let app = repository("app");
     let names = store.names();
     for _ in 0..2 {
@@ -134,8 +135,8 @@ async fn manifests_are_found_by_tag_and_by_digest() {
 
 #[tokio::test]
 async fn what_a_manifest_requires_must_be_there() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, blobs, _) = with_image(dir.path()).await;
+    let dir = home();
+    let (store, blobs, _) = with_image(&dir).await;
     let absent = Digest::sha256(b"absent");
     let app = repository("app");
     let manifest = image(&blobs[0], &[blobs[1], absent], &["v2"]);
@@ -153,8 +154,8 @@ async fn what_a_manifest_requires_must_be_there() {
 
 #[tokio::test]
 async fn blobs_are_linked_from_repository_to_repository() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, blobs, _) = with_image(dir.path()).await;
+    let dir = home();
+    let (store, blobs, _) = with_image(&dir).await;
     let (names, other) = (store.names(), repository("other/one"));
     assert!(names.link_blob(&other, &blobs[0]).await.unwrap());
     assert!(!names.link_blob(&other, &Digest::sha256(b"absent")).await.unwrap());
@@ -171,8 +172,8 @@ async fn blobs_are_linked_from_repository_to_repository() {
 
 #[tokio::test]
 async fn referrers_are_filtered_and_paged() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, _, subject) = with_image(dir.path()).await;
+    let dir = home();
+    let (store, _, subject) = with_image(&dir).await;
     let (names, app) = (store.names(), repository("app"));
     let mut expected = Vec::new();
     for n in 0..6 {
@@ -199,8 +200,8 @@ async fn referrers_are_filtered_and_paged() {
 
 #[tokio::test]
 async fn layers_and_deltas() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, blobs, _) = with_image(dir.path()).await;
+    let dir = home();
+    let (store, blobs, _) = with_image(&dir).await;
     let (names, app) = (store.names(), repository("app"));
     let newer = push_blob(&store, &app, noise(9, 1000)).await.unwrap();
     let delta = push_blob(&store, &app, noise(10, 100)).await.unwrap();
@@ -231,14 +232,14 @@ async fn layers_and_deltas() {
 
 #[tokio::test]
 async fn everything_is_there_after_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, blobs, digest) = with_image(dir.path()).await;
+    let dir = home();
+    let (store, blobs, digest) = with_image(&dir).await;
     let second = Store::open(options(dir.path())).await;
     assert!(matches!(second, Err(Error::InUse { .. })), "two stores on one directory");
     store.close().await.unwrap();
     assert!(store.names().tags(&repository("app"), None, 1).await.is_err());
     drop(store);
-    let store = open(dir.path()).await;
+    let store = dir.open().await;
     let app = repository("app");
     let found = store.names().manifest(&app, &Reference::Tag(tag("v1"))).await.unwrap().unwrap();
     assert_eq!(found.digest, digest);

@@ -5,15 +5,16 @@ use std::time::{Duration, SystemTime};
 use deltaport_oci::Digest;
 use deltaport_store::{Error, Options, Store};
 
+use super::home;
 use crate::common::*;
 
 #[tokio::test]
 async fn chunks_add_up_also_over_restarts() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = home();
     let a = repository("a");
     let bytes = noise(3, 10_000_000);
     let digest = Digest::sha256(&bytes);
-    let mut store = open(dir.path()).await;
+    let mut store = dir.open().await;
     let id = store.uploads().begin(&a, OWNER, None, 10).await.unwrap();
     assert_eq!((id.len(), store.uploads().offset(&a, &id, OWNER).await.unwrap()), (32, 0));
     let mut at = 0;
@@ -29,8 +30,8 @@ async fn chunks_add_up_also_over_restarts() {
         let mut torn = std::fs::read(&path).unwrap();
         torn.extend_from_slice(b"torn");
         std::fs::write(&path, torn).unwrap();
-        assert_clean(dir.path());
-        store = open(dir.path()).await;
+        dir.assert_clean();
+        store = dir.open().await;
         assert_eq!(store.uploads().offset(&a, &id, OWNER).await.unwrap(), at);
     }
     assert_eq!(store.uploads().finish(&a, &id, OWNER, &digest).await.unwrap(), at);
@@ -38,13 +39,13 @@ async fn chunks_add_up_also_over_restarts() {
     assert!(matches!(store.uploads().offset(&a, &id, OWNER).await, Err(Error::NotFound)));
     store.close().await.unwrap();
     assert_eq!(std::fs::read_dir(dir.path().join("uploads")).unwrap().count(), 0);
-    assert_clean(dir.path());
+    dir.assert_clean();
 }
 
 #[tokio::test]
 async fn one_at_a_time_in_order_and_only_its_owner() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let (a, uploads) = (repository("a"), store.uploads());
     let id = uploads.begin(&a, OWNER, None, 1).await.unwrap();
     assert!(matches!(uploads.begin(&a, OWNER, None, 1).await, Err(Error::TooManyUploads)));
@@ -76,13 +77,13 @@ async fn one_at_a_time_in_order_and_only_its_owner() {
     uploads.cancel(&a, &id, OWNER).await.unwrap();
     assert!(matches!(uploads.offset(&a, &id, OWNER).await, Err(Error::NotFound)));
     store.close().await.unwrap();
-    assert_clean(dir.path());
+    dir.assert_clean();
 }
 
 #[tokio::test]
 async fn idle_uploads_make_room_for_others_of_their_owner() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let (a, uploads) = (repository("a"), store.uploads());
     let mut ids = Vec::new();
     for _ in 0..4 {
@@ -95,9 +96,7 @@ async fn idle_uploads_make_room_for_others_of_their_owner() {
     let foreign = uploads.begin(&a, "bob", None, 1).await.unwrap();
     // Minutes without a touch; the one being written to is the longest idle by its row.
     let age = |id: &str, minutes: i64| {
-        let names = rusqlite::Connection::open(dir.path().join("names.db")).unwrap();
-        let update = "UPDATE upload SET touched = touched - ?2 * 60000 WHERE id = ?1";
-        assert_eq!(names.execute(update, rusqlite::params![id, minutes]).unwrap(), 1);
+        dir.sql(&format!("UPDATE upload SET touched = touched - {minutes} * 60000 WHERE id = '{id}'"));
     };
     for (id, minutes) in [(&ids[0], 9), (&ids[1], 6), (&ids[2], 7), (&ids[3], 4), (&foreign, 60)] {
         age(id, minutes);
@@ -114,13 +113,13 @@ async fn idle_uploads_make_room_for_others_of_their_owner() {
     assert_eq!(uploads.offset(&a, &foreign, "bob").await.unwrap(), 0);
     writing.finish().await.unwrap();
     store.close().await.unwrap();
-    assert_clean(dir.path());
+    dir.assert_clean();
 }
 
 #[tokio::test]
 async fn what_arrived_before_the_connection_broke_is_kept() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let (a, bytes) = (repository("a"), noise(2, 6_000_000));
     let id = store.uploads().begin(&a, OWNER, None, 1).await.unwrap();
     let mut appender = store.uploads().append(&a, &id, OWNER, None).await.unwrap();
@@ -144,8 +143,8 @@ async fn what_arrived_before_the_connection_broke_is_kept() {
 
 #[tokio::test]
 async fn a_wrong_digest_ends_an_upload() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let (a, uploads, wrong) = (repository("a"), store.uploads(), Digest::sha256(b"wrong"));
     for at_once in [false, true] {
         let id = uploads.begin(&a, OWNER, None, 1).await.unwrap();
@@ -168,13 +167,13 @@ async fn a_wrong_digest_ends_an_upload() {
     assert_eq!(pull_blob(&store, &a, &digest).await.unwrap(), noise(1, 1000));
     store.close().await.unwrap();
     assert_eq!(std::fs::read_dir(dir.path().join("uploads")).unwrap().count(), 0);
-    assert_clean(dir.path());
+    dir.assert_clean();
 }
 
 #[tokio::test]
 async fn abandoned_uploads_expire() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let (a, uploads) = (repository("a"), store.uploads());
     let mut ids = Vec::new();
     for _ in 0..3 {
@@ -197,12 +196,12 @@ async fn abandoned_uploads_expire() {
 
 #[tokio::test]
 async fn free_space_is_kept() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = home();
     let stat = rustix::fs::statvfs(dir.path()).unwrap();
     let free = stat.f_bavail * stat.f_frsize;
     let a = repository("a");
 
-    let full = Options { keep_free: 2 * free, ..options(dir.path()) };
+    let full = Options { keep_free: 2 * free, ..dir.options() };
     let store = Store::open(full).await.unwrap();
     assert!(matches!(store.ready().await, Err(Error::NoSpace)));
     assert!(matches!(push_blob(&store, &a, noise(1, 10)).await, Err(Error::NoSpace)));
@@ -211,11 +210,11 @@ async fn free_space_is_kept() {
     drop(store);
 
     // Others write to this disk too, so the limit is only roughly where it should be.
-    let nearly = Options { keep_free: free - (32 << 20), ..options(dir.path()) };
+    let nearly = Options { keep_free: free - (32 << 20), ..dir.options() };
     let store = Store::open(nearly).await.unwrap();
     let result = push_blob(&store, &a, noise(1, 128 << 20)).await;
     assert!(matches!(result, Err(Error::NoSpace)), "{result:?}");
     store.close().await.unwrap();
     assert_eq!(std::fs::read_dir(dir.path().join("staging")).unwrap().count(), 0);
-    assert_clean(dir.path());
+    dir.assert_clean();
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use deltaport_oci::{Digest, Tag};
 use deltaport_store::{MAX_VERDICT_LEN, Verdict, rebuild};
 
+use super::home;
 use crate::common::*;
 
 fn verdict(tag: Option<&str>, policy: &str, accepted: bool) -> Verdict {
@@ -19,8 +20,8 @@ fn verdict(tag: Option<&str>, policy: &str, accepted: bool) -> Verdict {
 
 #[tokio::test]
 async fn a_verdict_stays_with_its_manifest_and_goes_with_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let (app, names) = (repository("app"), store.names());
     let config = push_blob(&store, &app, noise(1, 100)).await.unwrap();
     let manifest = image(&config, &[], &["v1"]);
@@ -49,23 +50,25 @@ async fn a_verdict_stays_with_its_manifest_and_goes_with_it() {
     names.put_manifest(&app, manifest).await.unwrap();
     store.close().await.unwrap();
     drop(store);
-    assert_clean(dir.path());
-    rebuild(dir.path()).unwrap();
-    assert_clean(dir.path());
-    let store = open(dir.path()).await;
+    dir.assert_clean();
+    if dir.is_embedded() {
+        rebuild(dir.path()).unwrap();
+        dir.assert_clean();
+    }
+    let store = dir.open().await;
     assert_eq!(store.names().verdicts(&app, &digest).await.unwrap(), kept);
 
     assert!(store.names().delete_manifest(&app, &digest).await.unwrap());
     assert_eq!(store.names().verdicts(&app, &digest).await.unwrap(), []);
     store.close().await.unwrap();
     drop(store);
-    assert_clean(dir.path());
+    dir.assert_clean();
 }
 
 #[tokio::test]
 async fn verdicts_have_limits_and_the_longest_fits_into_the_journal() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let (app, names) = (repository("app"), store.names());
     let config = push_blob(&store, &app, noise(2, 100)).await.unwrap();
     let manifest = image(&config, &[], &[]);
@@ -81,7 +84,9 @@ async fn verdicts_have_limits_and_the_longest_fits_into_the_journal() {
     }
     store.close().await.unwrap();
     drop(store);
-    assert_clean(dir.path());
-    rebuild(dir.path()).unwrap();
-    assert_clean(dir.path());
+    dir.assert_clean();
+    if dir.is_embedded() {
+        rebuild(dir.path()).unwrap();
+        dir.assert_clean();
+    }
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::common::*;
+use super::home;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 #[tokio::test]
 async fn a_note_holds_until_its_time_and_over_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let names = store.names();
     names.put_note("made", "a", -5, HOUR).await.unwrap();
     names.put_note("made", "b", 1, Duration::from_millis(1)).await.unwrap();
@@ -18,7 +18,7 @@ async fn a_note_holds_until_its_time_and_over_a_restart() {
     tokio::time::sleep(Duration::from_millis(5)).await;
     store.close().await.unwrap();
     drop(store);
-    let store = open(dir.path()).await;
+    let store = dir.open().await;
     let names = store.names();
     for (topic, key, expected) in
         [("made", "a", Some(-5)), ("made", "b", None), ("seen", "a", Some(8)), ("seen", "c", None)]
@@ -26,13 +26,13 @@ async fn a_note_holds_until_its_time_and_over_a_restart() {
         assert_eq!(names.note(topic, key).await.unwrap(), expected, "{topic} {key}");
     }
     store.close().await.unwrap();
-    assert_clean(dir.path());
+    dir.assert_clean();
 }
 
 #[tokio::test]
 async fn of_too_many_notes_those_stay_that_hold_longest() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
+    let dir = home();
+    let store = dir.open().await;
     let names = store.names();
     for (key, hours) in [("a", 3), ("b", 1), ("c", 2)] {
         names.put_note("made", key, 0, HOUR * hours).await.unwrap();

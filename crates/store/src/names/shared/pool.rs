@@ -1,0 +1,186 @@
+//! The connections that one replica has with PostgreSQL.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config};
+
+use super::options::{Address, PostgresOptions};
+use super::tls::Tls;
+use crate::error::{Error, Result};
+use crate::names::schema::postgres as schema;
+use crate::names::sql::postgres::{STATEMENT_TIMEOUT, away, failure, sentence};
+use crate::names::sql::{Connection, Session};
+
+/// How long one waits for a connection while all are in use.
+const WAIT: Duration = Duration::from_secs(10);
+/// How long after a connection could not be made nobody tries again. What is remembered is served without waiting for
+/// each attempt, and a server that comes up is not met by everybody at once.
+const REST: Duration = Duration::from_millis(500);
+/// How long the server keeps a transaction whose client says nothing: its locks would hold up others.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(60);
+
+/// Connections, as many as may be, made when they are needed.
+pub(super) struct Pool {
+    config: Config,
+    schema: Option<String>,
+    tls: Option<Tls>,
+    /// For people: where it is.
+    pub(super) address: String,
+    runtime: Handle,
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<Connection>>,
+    /// When a connection could last not be made, and why.
+    failed: Mutex<Option<(Instant, String)>>,
+    /// How many statements were sent.
+    sent: Arc<AtomicU64>,
+}
+
+impl Pool {
+    pub(super) fn new(options: &PostgresOptions, runtime: Handle) -> Result<Self> {
+        let Address { config, schema, text } = Address::new(options)?;
+        Ok(Self {
+            config,
+            schema,
+            tls: options.tls.clone().map(Tls),
+            address: text,
+            runtime,
+            permits: Arc::new(Semaphore::new(options.connections.max(1))),
+            idle: Mutex::default(),
+            failed: Mutex::default(),
+            sent: Arc::default(),
+        })
+    }
+
+    /// How many statements were sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// The right to use one connection.
+    pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.permits).acquire_owned();
+        match tokio::time::timeout(WAIT, permit).await {
+            Ok(permit) => permit.map_err(|_| Error::closed()),
+            Err(_) => Err(away(format!("{}: every connection is in use", self.address))),
+        }
+    }
+
+    /// A connection, which must be given back or dropped while the permit is held. Blocks.
+    pub(super) fn take(&self) -> Result<Connection> {
+        while let Some(connection) = locked(&self.idle).pop() {
+            if matches!(&connection, Connection::Postgres(session) if !session.is_closed()) {
+                return Ok(connection);
+            }
+        }
+        self.connect()
+    }
+
+    /// Gives a connection back that may be used again.
+    pub(super) fn give(&self, connection: Connection) {
+        if !self.permits.is_closed() {
+            locked(&self.idle).push(connection);
+        }
+    }
+
+    /// Drops every connection that nobody uses: one was found to be broken, and so are they most likely.
+    pub(super) fn drain(&self) {
+        locked(&self.idle).clear();
+    }
+
+    /// Gives no more permits.
+    pub(super) fn close(&self) {
+        self.permits.close();
+        self.drain();
+    }
+
+    /// A new connection. Blocks.
+    pub(super) fn connect(&self) -> Result<Connection> {
+        if let Some((at, reason)) = &*locked(&self.failed)
+            && at.elapsed() < REST
+        {
+            return Err(away(reason.clone()));
+        }
+        let connected = self.runtime.block_on(self.establish()).and_then(|client| self.prepare(client));
+        let reason = match &connected {
+            Err(Error::Unavailable { .. }) => Some(format!("{} cannot be reached", self.address)),
+            _ => None,
+        };
+        *locked(&self.failed) = reason.map(|reason| (Instant::now(), reason));
+        connected
+    }
+
+    /// Makes the schema of the address, if it names one that is not there. Blocks.
+    pub(super) fn create_schema(&self) -> Result<()> {
+        let Some(schema) = &self.schema else { return Ok(()) };
+        let client = self.runtime.block_on(self.establish())?;
+        schema::create(&Session::new(client, self.runtime.clone(), Arc::clone(&self.sent)), schema)
+    }
+
+    async fn establish(&self) -> Result<Client> {
+        let told = |error: tokio_postgres::Error| self.refused(&error);
+        match &self.tls {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await.map_err(told)?;
+                self.runtime.spawn(drive(connection));
+                Ok(client)
+            }
+            None => {
+                let (client, connection) = self.config.connect(tokio_postgres::NoTls).await.map_err(told)?;
+                self.runtime.spawn(drive(connection));
+                Ok(client)
+            }
+        }
+    }
+
+    /// Says to a new session how long it may take, and where it works.
+    fn prepare(&self, client: Client) -> Result<Connection> {
+        let session = Session::new(client, self.runtime.clone(), Arc::clone(&self.sent));
+        session.batch(&format!(
+            "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}; SET client_min_messages = 'warning'",
+            STATEMENT_TIMEOUT.as_millis(),
+            IDLE_IN_TRANSACTION.as_millis()
+        ))?;
+        if let Some(schema) = &self.schema {
+            schema::enter(&session, schema)?;
+        }
+        Ok(Connection::Postgres(session))
+    }
+
+    /// Why there is no connection. What nobody but the operator can change is said as such.
+    fn refused(&self, error: &tokio_postgres::Error) -> Error {
+        let operators = [
+            &SqlState::INVALID_PASSWORD,
+            &SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+            &SqlState::INVALID_CATALOG_NAME,
+            &SqlState::INSUFFICIENT_PRIVILEGE,
+        ];
+        let text = format!("{}: {}", self.address, sentence(error));
+        match error.code() {
+            Some(code) if operators.contains(&code) => Error::Unusable(format!("PostgreSQL at {text}")),
+            Some(_) => failure(error),
+            None => away(text),
+        }
+    }
+}
+
+/// Moves what is said and answered over the wire, until the session ends.
+async fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    if let Err(error) = connection.await {
+        // Whoever uses the session hears of it.
+        tracing::debug!(error = sentence(&error), "a connection to PostgreSQL has ended");
+    }
+}
+
+/// Nothing under these locks can panic half-way, so a poisoned one is as good as any.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

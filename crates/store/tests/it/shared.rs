@@ -1,0 +1,11 @@
+//! Names in PostgreSQL.
+
+#[path = "suite/mod.rs"]
+#[allow(clippy::duplicate_mod, reason = "the same suite for another place")]
+mod suite;
+
+use crate::common::Home;
+
+fn home() -> Home {
+    Home::postgres()
+}
