@@ -15,7 +15,7 @@ use deltaport_registry::mirror::{Begin, Clock, Hours, Repositories, Rule, Select
 use deltaport_registry::tokens::{AccessTokens, RobotTokens};
 use deltaport_registry::upstream::{Lifetime, Stale, TagPolicy, TagRule};
 use deltaport_server::{AuditLog, BindError, Server};
-use deltaport_store::{Faults, Store};
+use deltaport_store::{Faults, Secrets, Store};
 use deltaport_trust::tokens::Issuer;
 use deltaport_trust::{Passwords, Rules};
 
@@ -262,9 +262,18 @@ pub(crate) fn acme(settings: &Settings, data: &Path) -> anyhow::Result<Option<de
 pub(crate) async fn server(
     settings: &Settings,
     data: &Path,
+    secrets: Secrets,
     registry: Registry,
     audit: Option<AuditLog>,
 ) -> anyhow::Result<Server> {
+    let robots = RobotTokens::new(&secrets);
+    let access_tokens = if settings.access.tokens {
+        let service = service(settings);
+        let open = move || AccessTokens::open(&secrets, &service);
+        Some(tokio::task::spawn_blocking(open).await.context("the keys for tokens could not be read")?)
+    } else {
+        None
+    };
     let limits = &settings.limits;
     let stall = limits.stall_timeout.0;
     let options = deltaport_server::Options {
@@ -276,8 +285,8 @@ pub(crate) async fn server(
         },
         insecure_http: settings.insecure_http,
         passwords: settings.access.htpasswd.clone(),
-        access_tokens: settings.access.tokens.then(|| AccessTokens::open(data, &service(settings))),
-        robots: Some(robots(data)),
+        access_tokens,
+        robots: Some(robots),
         issuers: issuers(settings, data)?,
         url: settings.access.url.clone(),
         certificates: settings
@@ -335,7 +344,7 @@ fn provider(issuer: &settings::Issuer) -> anyhow::Result<Provider> {
 
 /// The programs that may log in to what is kept in `data`.
 pub(crate) fn robots(data: &Path) -> RobotTokens {
-    RobotTokens::new(data)
+    RobotTokens::new(&Secrets::in_directory(data))
 }
 
 /// Opens the audit log, if there is to be one.

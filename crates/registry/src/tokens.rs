@@ -1,14 +1,14 @@
 //! Tokens, kept: the keys that access tokens are signed with, and the list of robots.
 //!
-//! Whether a token is right is decided by [`deltaport_trust::tokens`]; here are the files, the clock and the random
-//! numbers that it wants.
+//! Whether a token is right is decided by [`deltaport_trust::tokens`]; here are the secrets, the clock and the random
+//! numbers that it wants. A token of one replica is good at every other, since they share the secrets.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use deltaport_store::{PrivateFile, Stamp};
+use deltaport_store::{Secret, Secrets, Stamp};
 use deltaport_trust::tokens::{Grant, Ring, Robot, RobotError, Robots, SEED_LEN, TokenError};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,10 @@ const ROTATION_CHECK: Duration = Duration::from_secs(600);
 /// How long the list of robots is believed without looking whether its file has changed: how long a revoked one may
 /// still come in, at most.
 const ROBOTS_RECHECK: Duration = Duration::from_millis(100);
+/// How often it is looked whether another replica has changed what all of them share; the same for those.
+const SHARED_RECHECK: Duration = Duration::from_millis(500);
+/// For how long a new key of replicas is known before it signs: until then each of them has looked.
+const KNOWN_FIRST: Duration = Duration::from_secs(5);
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
@@ -30,31 +34,49 @@ pub struct AccessTokens(Arc<Keys>);
 #[derive(Debug)]
 struct Keys {
     service: Box<str>,
-    file: PrivateFile,
+    secret: Secret,
+    /// Those that tokens are known by.
     ring: ArcSwap<Ring>,
+    /// Those of which the newest signs. With replicas they come a while after `ring`.
+    signing: ArcSwap<Ring>,
+    seen: Mutex<KeysSeen>,
+}
+
+/// What was seen of keys that replicas share.
+#[derive(Debug, Default)]
+struct KeysSeen {
+    stamp: Stamp,
+    /// When the newest key of `ring` may sign.
+    signs: Option<Instant>,
 }
 
 impl AccessTokens {
-    /// Reads the keys of the data directory `root`, and makes one if a new one is due. `service` is what tokens say that
-    /// they are issued by and for.
+    /// Reads the keys that are among `secrets`, and makes one if a new one is due. `service` is what tokens say that they
+    /// are issued by and for. Blocks; where replicas share secrets, it must not be called by a task of a runtime.
     ///
     /// Keys that cannot be read or written are no reason not to serve: clients take new tokens by themselves.
-    pub fn open(root: &Path, service: &str) -> Self {
-        let file = PrivateFile::new(root, "token-keys");
-        let ring = match file.read().map(|content| content.as_deref().map(Ring::read)) {
+    pub fn open(secrets: &Secrets, service: &str) -> Self {
+        let secret = secrets.secret("token-keys");
+        let ring = match secret.read().map(|content| content.as_deref().map(Ring::read)) {
             Ok(None) => Ring::default(),
             Ok(Some(Ok(ring))) => ring,
             Ok(Some(Err(error))) => {
-                tracing::warn!(file = %file.path().display(), %error, "making new keys for tokens");
+                tracing::warn!(%secret, %error, "making new keys for tokens");
                 Ring::default()
             }
             Err(error) => {
-                tracing::warn!(file = %file.path().display(), %error, "the keys for tokens cannot be read; making new ones");
+                tracing::warn!(%secret, %error, "the keys for tokens cannot be read; making new ones");
                 Ring::default()
             }
         };
-        let tokens =
-            Self(Arc::new(Keys { service: service.into(), file, ring: ArcSwap::from_pointee(ring) }));
+        let ring = Arc::new(ring);
+        let tokens = Self(Arc::new(Keys {
+            service: service.into(),
+            secret,
+            ring: ArcSwap::new(Arc::clone(&ring)),
+            signing: ArcSwap::new(ring),
+            seen: Mutex::default(),
+        }));
         tokens.rotate_if_due();
         tokens
     }
@@ -66,7 +88,7 @@ impl AccessTokens {
 
     /// A new token; `None` when there is no key to sign it with, because the system has no random numbers.
     pub fn issue(&self, grant: &Grant) -> Option<String> {
-        self.0.ring.load().issue(grant, &self.0.service, now())
+        self.0.signing.load().issue(grant, &self.0.service, now())
     }
 
     /// What a token says, if it is one of ours and still valid.
@@ -74,18 +96,58 @@ impl AccessTokens {
         self.0.ring.load().verify(token, &self.0.service, now())
     }
 
-    /// Makes new keys when they are due, until `stop`.
+    /// Makes new keys when they are due, and learns those that other replicas make, until `stop`.
     pub async fn rotate(self, stop: CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(ROTATION_CHECK)).await.is_some() {
+        let pause = if self.0.secret.is_shared() { SHARED_RECHECK } else { ROTATION_CHECK };
+        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             let this = self.clone();
             // A panic there would be a bug that the next look would meet again; there is nothing to clean up.
-            let _rotated = tokio::task::spawn_blocking(move || this.rotate_if_due()).await;
+            let _rotated = tokio::task::spawn_blocking(move || this.look()).await;
+        }
+    }
+
+    fn look(&self) {
+        if self.0.secret.is_shared() {
+            if let Err(error) = self.learn_from_others() {
+                tracing::debug!(secret = %self.0.secret, %error, "the keys for tokens stay as they were");
+            }
+            let mut seen = self.seen();
+            if seen.signs.is_some_and(|signs| signs <= Instant::now()) {
+                seen.signs = None;
+                self.0.signing.store(self.0.ring.load_full());
+            }
+        }
+        self.rotate_if_due();
+    }
+
+    /// Reads the keys again if they are others than before.
+    fn learn_from_others(&self) -> io::Result<()> {
+        let stamp = self.0.secret.stamp()?;
+        if stamp.is_none() || stamp == self.seen().stamp {
+            return Ok(());
+        }
+        if let Some(Ok(ring)) = self.0.secret.read()?.as_deref().map(Ring::read) {
+            self.take(ring);
+        }
+        self.seen().stamp = stamp;
+        Ok(())
+    }
+
+    /// Knows tokens by these keys from now on, and signs with the newest as soon as every replica does.
+    fn take(&self, ring: Ring) {
+        let ring = Arc::new(ring);
+        let before = self.0.ring.swap(Arc::clone(&ring));
+        if self.0.secret.is_shared() && !before.is_due(now()) {
+            let mut seen = self.seen();
+            seen.signs = seen.signs.or_else(|| Some(Instant::now() + KNOWN_FIRST));
+        } else {
+            self.0.signing.store(ring);
         }
     }
 
     fn rotate_if_due(&self) {
-        let (now, ring) = (now(), self.0.ring.load_full());
-        if !ring.is_due(now) {
+        let now = now();
+        if !self.0.ring.load().is_due(now) {
             return;
         }
         let mut seed = [0; SEED_LEN];
@@ -93,23 +155,40 @@ impl AccessTokens {
             tracing::error!(%error, "no new key for tokens: the system has no random numbers");
             return;
         }
-        let Ok(ring) = ring.rotated(seed, now) else { return };
-        // Written first: a token that a restart does not know again would be refused within its life.
-        if let Err(error) = self.0.file.replace(&ring.to_bytes()) {
-            tracing::warn!(file = %self.0.file.path().display(), %error, "the new key for tokens lasts until a restart only");
-        }
-        self.0.ring.store(Arc::new(ring));
+        // Written first: a token that a restart, or another replica, does not know would be refused within its life.
+        let written = self.0.secret.update(|old| {
+            let ring = old.as_deref().and_then(|old| Ring::read(old).ok()).unwrap_or_default();
+            // Another replica may have been first.
+            if !ring.is_due(now) {
+                return Ok((None, ring));
+            }
+            let ring = ring.rotated(seed, now).map_err(|_| io::Error::other("no key could be made"))?;
+            Ok::<_, io::Error>((Some(ring.to_bytes()), ring))
+        });
+        let ring = match written {
+            Ok(ring) => ring,
+            Err(error) => {
+                tracing::warn!(secret = %self.0.secret, %error, "the new key for tokens lasts until a restart only");
+                let Ok(ring) = self.0.ring.load().rotated(seed, now) else { return };
+                ring
+            }
+        };
+        self.take(ring);
         tracing::info!("a new key signs access tokens");
+    }
+
+    fn seen(&self) -> MutexGuard<'_, KeysSeen> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The list of robots of a data directory, as it is now. Cheap to clone.
+/// The list of robots, as it is now. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RobotTokens(Arc<List>);
 
 #[derive(Debug)]
 struct List {
-    file: PrivateFile,
+    secret: Secret,
     seen: Mutex<Seen>,
 }
 
@@ -133,10 +212,10 @@ pub enum RobotsError {
 }
 
 impl RobotTokens {
-    /// The robots of the data directory `root`. Nothing is read yet.
-    pub fn new(root: &Path) -> Self {
+    /// The robots that are among `secrets`. Nothing is read yet.
+    pub fn new(secrets: &Secrets) -> Self {
         let seen = Seen { robots: Arc::default(), stamp: None, looked: None };
-        Self(Arc::new(List { file: PrivateFile::new(root, "robots"), seen: Mutex::new(seen) }))
+        Self(Arc::new(List { secret: secrets.secret("robots"), seen: Mutex::new(seen) }))
     }
 
     /// The robot that has this secret and has not ended.
@@ -151,41 +230,62 @@ impl RobotTokens {
 
     /// Reads the list now. Fails when it is damaged.
     pub fn read(&self) -> Result<Robots, RobotsError> {
-        Ok(self.0.file.read()?.as_deref().map(Robots::read).transpose()?.unwrap_or_default())
+        Ok(self.0.secret.read()?.as_deref().map(Robots::read).transpose()?.unwrap_or_default())
     }
 
-    /// Changes the list. Servers on the same data directory know within a moment.
-    pub fn change<T>(
-        &self,
-        change: impl FnOnce(&mut Robots) -> Result<T, RobotError>,
-    ) -> Result<T, RobotsError> {
-        let mut outcome = None;
-        self.0.file.update(|old| {
+    /// Changes the list. Servers know within a moment. `change` is called again when somebody else changes it at the same
+    /// time.
+    pub fn change<T>(&self, change: impl Fn(&mut Robots) -> Result<T, RobotError>) -> Result<T, RobotsError> {
+        self.0.secret.update(|old| {
             let mut robots = old.as_deref().map(Robots::read).transpose()?.unwrap_or_default();
-            outcome = Some(change(&mut robots)?);
-            Ok::<_, RobotsError>(robots.to_bytes())
-        })?;
-        outcome.ok_or_else(|| RobotsError::File(std::io::Error::other("it was not changed")))
+            let made = change(&mut robots)?;
+            Ok::<_, RobotsError>((Some(robots.to_bytes()), made))
+        })
+    }
+
+    /// Learns what other replicas, and commands, change in a list that replicas share, until `stop`. Of one in a file that
+    /// is found out when somebody asks.
+    pub async fn watch(self, stop: CancellationToken) {
+        while self.0.secret.is_shared() {
+            let this = self.clone();
+            // A panic there would be a bug that the next look would meet again; there is nothing to clean up.
+            let _looked = tokio::task::spawn_blocking(move || this.look(&mut this.seen())).await;
+            if stop.run_until_cancelled(tokio::time::sleep(SHARED_RECHECK)).await.is_none() {
+                return;
+            }
+        }
     }
 
     /// The list as it is now, or was a moment ago. One that cannot be read changes nothing.
     fn current(&self) -> Arc<Robots> {
-        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.looked.is_some_and(|looked| looked.elapsed() < ROBOTS_RECHECK) {
-            return Arc::clone(&seen.robots);
-        }
-        let (stamp, first) = (self.0.file.stamp(), seen.looked.is_none());
-        seen.looked = Some(Instant::now());
-        if first || stamp != seen.stamp {
-            seen.stamp = stamp;
-            match self.read() {
-                Ok(robots) => seen.robots = Arc::new(robots),
-                Err(error) => {
-                    tracing::warn!(file = %self.0.file.path().display(), %error, "the tokens stay as they were");
-                }
-            }
+        let mut seen = self.seen();
+        // A database is not asked while a request waits for it: see `watch`.
+        if !self.0.secret.is_shared() && seen.looked.is_none_or(|looked| looked.elapsed() >= ROBOTS_RECHECK) {
+            self.look(&mut seen);
         }
         Arc::clone(&seen.robots)
+    }
+
+    /// Reads the list again if it is another than before.
+    fn look(&self, seen: &mut Seen) {
+        let first = seen.looked.is_none();
+        seen.looked = Some(Instant::now());
+        let secret = &self.0.secret;
+        match secret.stamp() {
+            Ok(stamp) if !first && stamp == seen.stamp => {}
+            Ok(stamp) => match self.read() {
+                Ok(robots) => (seen.stamp, seen.robots) = (stamp, Arc::new(robots)),
+                Err(error) => {
+                    seen.stamp = stamp;
+                    tracing::warn!(%secret, %error, "the tokens stay as they were");
+                }
+            },
+            Err(error) => tracing::debug!(%secret, %error, "the tokens stay as they were"),
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -204,11 +304,20 @@ mod tests {
     #[test]
     fn tokens_survive_a_restart_and_only_their_own_service_takes_them() {
         let home = tempfile::tempdir().unwrap();
-        let token = AccessTokens::open(home.path(), "one").issue(&grant()).unwrap();
-        assert_eq!(AccessTokens::open(home.path(), "one").verify(&token), Ok(grant()));
-        assert_eq!(AccessTokens::open(home.path(), "two").verify(&token), Err(TokenError::Issuer));
+        let token = AccessTokens::open(&Secrets::in_directory(home.path()), "one").issue(&grant()).unwrap();
+        assert_eq!(
+            AccessTokens::open(&Secrets::in_directory(home.path()), "one").verify(&token),
+            Ok(grant())
+        );
+        assert_eq!(
+            AccessTokens::open(&Secrets::in_directory(home.path()), "two").verify(&token),
+            Err(TokenError::Issuer)
+        );
         let elsewhere = tempfile::tempdir().unwrap();
-        assert_eq!(AccessTokens::open(elsewhere.path(), "one").verify(&token), Err(TokenError::Key));
+        assert_eq!(
+            AccessTokens::open(&Secrets::in_directory(elsewhere.path()), "one").verify(&token),
+            Err(TokenError::Key)
+        );
         let mode = home.path().join("private/token-keys").metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
@@ -216,9 +325,9 @@ mod tests {
     #[test]
     fn damaged_keys_are_made_anew() {
         let home = tempfile::tempdir().unwrap();
-        let token = AccessTokens::open(home.path(), "one").issue(&grant()).unwrap();
+        let token = AccessTokens::open(&Secrets::in_directory(home.path()), "one").issue(&grant()).unwrap();
         std::fs::write(home.path().join("private/token-keys"), "{").unwrap();
-        let tokens = AccessTokens::open(home.path(), "one");
+        let tokens = AccessTokens::open(&Secrets::in_directory(home.path()), "one");
         assert_eq!(tokens.verify(&token), Err(TokenError::Key));
         assert_eq!(tokens.verify(&tokens.issue(&grant()).unwrap()), Ok(grant()));
     }
@@ -226,11 +335,15 @@ mod tests {
     #[test]
     fn what_one_process_revokes_another_refuses_at_once() {
         let home = tempfile::tempdir().unwrap();
-        let (command, server) = (RobotTokens::new(home.path()), RobotTokens::new(home.path()));
+        let (command, server) = {
+            let secrets = Secrets::in_directory(home.path());
+            (RobotTokens::new(&secrets), RobotTokens::new(&secrets))
+        };
         assert!(server.user("robot:ci").is_none());
         let scopes = Scopes::parse(["repository:a:pull"]).unwrap();
-        let secret =
-            command.change(|robots| robots.create("ci", scopes, None, 0, [7; SECRET_RANDOM_LEN])).unwrap();
+        let secret = command
+            .change(|robots| robots.create("ci", scopes.clone(), None, 0, [7; SECRET_RANDOM_LEN]))
+            .unwrap();
         std::thread::sleep(2 * ROBOTS_RECHECK);
         assert!(server.with_secret(&secret).is_some() && server.user("robot:ci").is_some());
         std::fs::write(home.path().join("private/robots"), "{").unwrap();

@@ -189,6 +189,9 @@ impl Server {
         if let Some(tokens) = &self.shared.identity.access_tokens {
             tokio::spawn(tokens.clone().rotate(stop.clone()));
         }
+        if let Some(robots) = &self.shared.identity.robots {
+            tokio::spawn(robots.clone().watch(stop.clone()));
+        }
     }
 }
 

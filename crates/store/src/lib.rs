@@ -28,6 +28,7 @@ mod open;
 mod partial;
 mod private;
 mod rebuild;
+mod secrets;
 mod staging;
 mod uploads;
 mod usage;
@@ -54,6 +55,7 @@ pub use names::{
 pub use partial::Partial;
 pub use private::{CommandSocket, MAX_PRIVATE_LEN, PrivateFile, Stamp};
 pub use rebuild::{Rebuilt, rebuild};
+pub use secrets::{Secret, Secrets};
 pub use staging::Staging;
 pub use uploads::{Appender, Uploads};
 pub use usage::{Held, Places, Usage, usage};
@@ -137,6 +139,14 @@ impl Store {
     /// Uploads in progress.
     pub fn uploads(&self) -> &Uploads {
         &self.uploads
+    }
+
+    /// What every replica over the same names knows and nobody else may.
+    pub fn secrets(&self) -> Secrets {
+        match self.core.database.shared() {
+            Some(shared) => Secrets::shared(shared.clone()),
+            None => Secrets::in_directory(self.core.layout.root()),
+        }
     }
 
     /// Verifies that `staging` holds `digest`, makes it durable and visible, and links it into `repository`, all before

@@ -76,18 +76,20 @@ impl PrivateFile {
         sync_parent(&self.path)
     }
 
-    /// Changes the content: `change` is given what is there, and its result takes the place of it. Others who change a
-    /// private file of this data directory wait meanwhile.
+    /// Changes the content: `change` is given what is there, and says what takes the place of it, if anything does. Others
+    /// who change a private file of this data directory wait meanwhile.
     pub fn update<E: From<io::Error>>(
         &self,
-        change: impl FnOnce(Option<Vec<u8>>) -> Result<Vec<u8>, E>,
+        change: impl FnOnce(Option<Vec<u8>>) -> Result<Option<Vec<u8>>, E>,
     ) -> Result<(), E> {
         self.make_home()?;
         let mut options = OpenOptions::new();
         let lock = options.write(true).create(true).truncate(false).mode(0o600).open(&self.lock)?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(io::Error::from)?;
-        let new = change(self.read()?)?;
-        Ok(self.replace(&new)?)
+        match change(self.read()?)? {
+            Some(new) => Ok(self.replace(&new)?),
+            None => Ok(()),
+        }
     }
 
     fn make_home(&self) -> io::Result<()> {
@@ -156,7 +158,7 @@ mod tests {
         // What a crash left behind does not make it readable.
         fs::write(&file.new, "left over").unwrap();
         fs::set_permissions(&file.new, fs::Permissions::from_mode(0o644)).unwrap();
-        file.update(|old| Ok::<_, io::Error>([old.unwrap(), b" two".to_vec()].concat())).unwrap();
+        file.update(|old| Ok::<_, io::Error>(Some([old.unwrap(), b" two".to_vec()].concat()))).unwrap();
         assert_eq!(file.read().unwrap().as_deref(), Some(&b"one two"[..]));
         assert_ne!(file.stamp(), first);
         assert_eq!(mode(file.path()), 0o600);
@@ -172,7 +174,7 @@ mod tests {
             for n in 0..8_u8 {
                 let file = &file;
                 scope.spawn(move || {
-                    file.update(|old| Ok::<_, io::Error>([old.unwrap_or_default(), vec![n]].concat()))
+                    file.update(|old| Ok::<_, io::Error>(Some([old.unwrap_or_default(), vec![n]].concat())))
                         .unwrap();
                 });
             }

@@ -48,7 +48,7 @@ async fn serve(args: &Serve, settings: &Settings, output: &mut Output) -> anyhow
     let registry = wiring::registry(settings, store.clone())?;
     let acme = wiring::acme(settings, &data)?;
     let audit = wiring::audit(settings)?;
-    let server = wiring::server(settings, &data, registry.clone(), audit.clone()).await?;
+    let server = wiring::server(settings, &data, store.secrets(), registry.clone(), audit.clone()).await?;
 
     let address = server.local_addr();
     tracing::info!(%address, tls = server.is_tls(), data = %data.display(), version = env!("CARGO_PKG_VERSION"), "listening");

@@ -100,17 +100,17 @@ impl Setup {
                 client_ca: (!self.identities.is_empty()).then(|| home.path().join("ca.crt")),
             }
         });
-        let robots = RobotTokens::new(&home.path().join("data"));
+        let robots = RobotTokens::new(&store.secrets());
         let mut secrets = BTreeMap::new();
         for (number, (name, scope)) in self.robots.iter().enumerate() {
             let (scopes, random) = (Scopes::parse([*scope]).expect("a scope"), [number as u8; 32]);
-            let secret = robots.change(|robots| robots.create(name, scopes, None, 0, random));
+            let secret = robots.change(|robots| robots.create(name, scopes.clone(), None, 0, random));
             secrets.insert(*name, secret.expect("a robot"));
         }
         let rules = Rules::new(self.access).expect("rules");
         let registry = Registry::new(self.registry, store.clone(), rules);
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let access_tokens = self.tokens.then(|| AccessTokens::open(&home.path().join("data"), SERVICE));
+        let access_tokens = self.tokens.then(|| AccessTokens::open(&store.secrets(), SERVICE));
         let audit = AuditLog::open(&home.path().join("audit")).expect("an audit log");
         let options = Options {
             tls,

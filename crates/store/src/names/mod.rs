@@ -19,6 +19,7 @@ pub(crate) mod notes;
 pub(crate) mod parts;
 pub(crate) mod past;
 pub(crate) mod places;
+pub(crate) mod private;
 pub(crate) mod referrers;
 pub(crate) mod replay;
 pub(crate) mod repositories;

@@ -36,7 +36,7 @@ impl Party {
             .map_err(|problems| crate::settings::Problems { file: None, problems })?;
         let store = wiring::store(&settings, data).await?;
         let registry = wiring::registry(&settings, store.clone())?;
-        let server = wiring::server(&settings, data, registry.clone(), None).await?;
+        let server = wiring::server(&settings, data, store.secrets(), registry.clone(), None).await?;
         let (address, stop) = (server.local_addr(), CancellationToken::new());
         let serving = tokio::spawn(server.run(stop.clone()));
         Ok(Self { address, registry, store, stop, serving })

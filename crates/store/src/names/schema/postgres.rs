@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 use crate::names::sql::{Connection, Session, values};
 
 /// The version of the tables of this program.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Step `n` takes the tables from version `n` to `n + 1`. A released step is never changed.
-const STEPS: [&str; 1] = [V1];
+const STEPS: [&str; 2] = [V1, V2];
 
 /// The key of the advisory lock that is held while tables are made: "deltapor" in ASCII.
 const LOCK: i64 = 0x6465_6c74_6170_6f72;
@@ -435,3 +435,13 @@ END $$;
 CREATE TRIGGER layer_delta_deleted AFTER DELETE ON layer_delta FOR EACH ROW
     WHEN (OLD.digest IS NOT NULL) EXECUTE FUNCTION layer_delta_deleted();
 "#;
+
+/// What all replicas have to know and nobody else may.
+const V2: &str = "
+-- What is in private/ where names are in a directory. changed: a time that is another after each change.
+CREATE TABLE private (
+    name    text COLLATE \"C\" PRIMARY KEY,
+    content bytea NOT NULL,
+    changed bigint NOT NULL
+);
+";

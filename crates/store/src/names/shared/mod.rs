@@ -107,6 +107,15 @@ impl Shared {
         std::thread::scope(|scope| scope.spawn(working).join()).unwrap_or_else(|_| Err(Error::closed()))
     }
 
+    /// Connects to what is there, for a command. Makes no tables. Blocks, and so does what is asked of it.
+    pub(crate) fn attach(options: &PostgresOptions, runtime: Handle) -> Result<Self> {
+        let shared = Self::new(options, Arc::new(Cache::new(0)), Faults::none(), runtime)?;
+        let connection = shared.pool.connect()?;
+        schema::check(&connection)?;
+        shared.put_back(connection)?;
+        Ok(shared)
+    }
+
     fn new(options: &PostgresOptions, cache: Arc<Cache>, faults: Faults, runtime: Handle) -> Result<Self> {
         let pool = Arc::new(Pool::new(options, runtime.clone())?);
         Ok(Self { pool, cache, faults, runtime, tasks: TaskTracker::new(), keep: Arc::default() })
