@@ -78,14 +78,19 @@ pub(crate) fn claim(tx: &Tx<'_>, limits: ClaimLimits, holder: &str, life: i64) -
          WHERE claimed IS NOT NULL AND until <= ?1",
         values![tx.now],
     )?;
+    // Who claims at the same time takes the next one instead of waiting for this one.
+    let next = tx.connection.either(
+        "SELECT delta_job.id, name, base, target, waited, attempts FROM delta_job
+         JOIN repository ON repository.id = repository
+         WHERE claimed IS NULL ORDER BY waited DESC, asked, delta_job.id LIMIT 1",
+        "SELECT delta_job.id, name, base, target, waited, attempts FROM delta_job
+         JOIN repository ON repository.id = repository
+         WHERE claimed IS NULL ORDER BY waited DESC, asked, delta_job.id LIMIT 1
+         FOR UPDATE OF delta_job SKIP LOCKED",
+    );
     loop {
-        let next: Option<(i64, DeltaJob, u32)> = tx.connection.optional(
-            "SELECT delta_job.id, name, base, target, waited, attempts FROM delta_job
-             JOIN repository ON repository.id = repository
-             WHERE claimed IS NULL ORDER BY waited DESC, asked, delta_job.id LIMIT 1",
-            values![],
-            |row| Ok((row.get(0)?, read(row)?, row.get(5)?)),
-        )?;
+        let next: Option<(i64, DeltaJob, u32)> =
+            tx.connection.optional(next, values![], |row| Ok((row.get(0)?, read(row)?, row.get(5)?)))?;
         let Some((id, job, attempts)) = next else { return Ok(None) };
         let coming = claimed_to(tx.connection, &job)?;
         let kept = deltas::kept(tx.connection, &job.repository, &job.target)?;

@@ -9,7 +9,7 @@ use super::home;
 use crate::common::*;
 
 /// Short enough to be waited for, and long enough for a disk that is slow.
-const LIFE: Duration = Duration::from_millis(600);
+const LIFE: Duration = Duration::from_millis(1200);
 
 pub(crate) async fn is_free(store: &Store, name: &str) -> bool {
     let taken = store.names().lease(name, LIFE).await.unwrap();
@@ -109,6 +109,42 @@ async fn a_delta_whose_maker_died_is_made_by_another_and_one_that_rests_is_not()
     names.end_delta_job(&job).await.unwrap();
     drop(lease);
     assert!(!names.has_delta_jobs().await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_claims_at_the_same_time_gets_another_job_and_only_one_gets_a_lease() {
+    const JOBS: u64 = 24;
+    let dir = home();
+    let (store, app) = (dir.open().await, repository("app"));
+    let target = push_blob(&store, &app, noise(100, 1000)).await.unwrap();
+    let mut jobs = Vec::new();
+    for seed in 0..JOBS {
+        let base = push_blob(&store, &app, noise(seed, 1000)).await.unwrap();
+        jobs.push(DeltaJob { repository: app.clone(), base, target, waited: false });
+    }
+    store.names().put_delta_jobs(jobs, 100).await.unwrap();
+    let hour = Duration::from_secs(3600);
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let store = store.clone();
+        workers.spawn(async move {
+            let limits = ClaimLimits { kept: 100, attempts: 3 };
+            let mut bases = Vec::new();
+            while let Some((job, lease)) = store.names().claim_delta_job(limits, hour).await.unwrap() {
+                bases.push(job.base);
+                std::mem::forget(lease);
+            }
+            let lease = store.names().lease("once", hour).await.unwrap();
+            (bases, lease.map(std::mem::forget).is_some())
+        });
+    }
+    let ended = workers.join_all().await;
+    let mut bases: Vec<_> = ended.iter().flat_map(|(bases, _)| bases.clone()).collect();
+    assert_eq!(bases.len() as u64, JOBS);
+    bases.sort_unstable();
+    bases.dedup();
+    assert_eq!(bases.len() as u64, JOBS, "each was claimed once");
+    assert_eq!(ended.iter().filter(|(_, held)| *held).count(), 1);
 }
 
 #[tokio::test]
