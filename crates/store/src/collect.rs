@@ -44,6 +44,11 @@ pub struct Collected {
 /// One run, as of `now`.
 pub(crate) async fn collect(core: Arc<Core>, now: SystemTime) -> Result<Collected> {
     let _alone = core.collecting.lock().await;
+    // Rows have the time of the clock of a shared database.
+    let now = match core.database.shared() {
+        Some(shared) => shared.by_its_clock(now).await?,
+        None => now,
+    };
     let mut collected = Collected {
         uploads: expire_uploads(&core, now).await?,
         partials: partial::expire(&core, now).await?,

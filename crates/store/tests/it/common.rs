@@ -7,10 +7,11 @@ use bytes::Bytes;
 use deltaport_oci::wire::ByteRange;
 use deltaport_oci::{Algorithm, Digest, RepositoryName, Tag, manifest, media_type};
 use deltaport_store::{
-    Blob, Faults, FsckOptions, NamesOptions, NewManifest, Options, PostgresOptions, Report, Result, Store,
-    fsck,
+    Blob, BucketOptions, ByteStore, Credentials, Faults, FsckOptions, NamesOptions, NewManifest, Options,
+    PostgresOptions, Report, Result, Store, fsck,
 };
 use deltaport_testkit::postgres::Database;
+use deltaport_testkit::s3::{self, Server};
 use futures_util::TryStreamExt as _;
 use rusqlite::types::ValueRef;
 use tempfile::TempDir;
@@ -22,17 +23,54 @@ pub(crate) const OWNER: &str = "alice";
 pub(crate) struct Home {
     directory: TempDir,
     database: Option<Database>,
+    bucket: Option<(Server, String)>,
 }
 
 impl Home {
     /// With names in the directory.
     pub(crate) fn embedded() -> Self {
-        Self { directory: TempDir::new().unwrap(), database: None }
+        Self { directory: TempDir::new().unwrap(), database: None, bucket: None }
     }
 
     /// With names in PostgreSQL.
     pub(crate) fn postgres() -> Self {
-        Self { directory: TempDir::new().unwrap(), database: Some(Database::new()) }
+        Self::over(Database::new())
+    }
+
+    /// With names in a database that the test looks after.
+    pub(crate) fn over(database: Database) -> Self {
+        Self { directory: TempDir::new().unwrap(), database: Some(database), bucket: None }
+    }
+
+    /// With names in PostgreSQL and bytes in a bucket, so that stores in several directories are replicas.
+    pub(crate) fn hub() -> Self {
+        let server = Server::start();
+        let bucket = server.bucket();
+        Self { bucket: Some((server, bucket)), ..Self::postgres() }
+    }
+
+    /// A directory for another replica. Where bytes are in files, both have the same.
+    pub(crate) fn other(&self) -> TempDir {
+        let other = TempDir::new().unwrap();
+        if self.bucket.is_none() {
+            std::os::unix::fs::symlink(self.path().join("blobs"), other.path().join("blobs")).unwrap();
+        }
+        other
+    }
+
+    /// Opens the store of another replica.
+    pub(crate) async fn open_other(&self, other: &TempDir) -> Store {
+        Store::open(Options { root: other.path().to_owned(), ..self.options() }).await.unwrap()
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        self.database.as_ref().expect("names in PostgreSQL")
+    }
+
+    /// The objects that there are.
+    pub(crate) fn objects(&self) -> Vec<String> {
+        let objects = self.bucket.as_ref().map(|(server, bucket)| server.objects(bucket));
+        objects.unwrap_or_default().into_iter().map(|(key, _)| key).collect()
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -45,7 +83,20 @@ impl Home {
     }
 
     pub(crate) fn options(&self) -> Options {
-        Options { names: self.names(), ..options(self.path()) }
+        let bytes = match &self.bucket {
+            None => ByteStore::Directory,
+            Some((server, bucket)) => ByteStore::Bucket(Box::new(BucketOptions {
+                endpoint: Some(server.endpoint()),
+                region: Some(s3::REGION.to_owned()),
+                path_style: true,
+                credentials: Credentials::Key {
+                    id: s3::ACCESS_KEY.to_owned(),
+                    secret: s3::SECRET_KEY.to_owned(),
+                },
+                ..BucketOptions::new(&**bucket)
+            })),
+        };
+        Options { names: self.names(), bytes, ..options(self.path()) }
     }
 
     pub(crate) async fn open(&self) -> Store {

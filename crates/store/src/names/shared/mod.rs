@@ -13,12 +13,13 @@ mod pool;
 mod tls;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use super::cache::Cache;
+use super::from_milliseconds;
 use super::schema::postgres as schema;
 use super::sql::postgres::{away, sentence};
 use super::sql::{Connection, Session, Trouble, values};
@@ -320,6 +321,17 @@ impl Shared {
             });
         self.put_back(connection)?;
         made
+    }
+
+    /// What `time`, by the clock of this process, is by that of the database.
+    pub(crate) async fn by_its_clock(&self, time: SystemTime) -> Result<SystemTime> {
+        let there: i64 =
+            self.read(|names| names.one("SELECT now_in_milliseconds()", values![], |row| row.get(0))).await?;
+        let (here, there) = (SystemTime::now(), from_milliseconds(there));
+        Ok(match there.duration_since(here) {
+            Ok(ahead) => time + ahead,
+            Err(behind) => time - behind.duration(),
+        })
     }
 
     /// Forgets outcomes that nobody asks for any more.

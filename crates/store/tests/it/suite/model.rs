@@ -1,11 +1,13 @@
 //! Random operations, against a model that is as simple as can be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use deltaport_oci::{Digest, Reference, RepositoryName};
 use deltaport_store::{Absence, Error, LayerDelta, NewManifest, Options, Store, rebuild};
 use proptest::prelude::*;
+use tempfile::TempDir;
 
 use super::home;
 use crate::common::*;
@@ -336,27 +338,44 @@ async fn compare(store: &Store, model: &Model) {
     assert_eq!(names.repositories(None, 10).await.unwrap().items, existing);
 }
 
+async fn open_all(roots: &[&Path], options: Options) -> Vec<Store> {
+    let mut stores = Vec::new();
+    for root in roots {
+        stores.push(Store::open(Options { root: root.to_path_buf(), ..options.clone() }).await.unwrap());
+    }
+    stores
+}
+
+async fn close_all(stores: Vec<Store>) {
+    for store in stores {
+        store.close().await.unwrap();
+    }
+}
+
 async fn run(ops: &[Op]) {
     let dir = home();
     // A small cache, so that entries are evicted too.
     let settings = || Options { manifest_cache: 4000, ..dir.options() };
-    let mut store = Store::open(settings()).await.unwrap();
+    // Where several may have a store open, one does things and the other is asked.
+    let other = (!dir.is_embedded()).then(|| dir.other());
+    let roots: Vec<&Path> = std::iter::once(dir.path()).chain(other.iter().map(TempDir::path)).collect();
+    let mut stores = open_all(&roots, settings()).await;
     let mut model = Model::default();
     for (n, op) in ops.iter().enumerate() {
         if matches!(op, Op::Restart) {
-            store.close().await.unwrap();
-            drop(store);
-            store = Store::open(settings()).await.unwrap();
+            close_all(stores).await;
+            stores = open_all(&roots, settings()).await;
         } else {
-            apply(&store, &mut model, op).await;
+            apply(&stores[n % stores.len()], &mut model, op).await;
         }
         if n % 8 == 0 {
-            compare(&store, &model).await;
+            compare(&stores[(n + 1) % stores.len()], &model).await;
         }
     }
-    compare(&store, &model).await;
-    store.close().await.unwrap();
-    drop(store);
+    for store in &stores {
+        compare(store, &model).await;
+    }
+    close_all(stores).await;
     dir.assert_clean();
     if !dir.is_embedded() {
         return;
