@@ -1,10 +1,20 @@
-//! Where bytes are: settings become what the store is told, and are tried out.
+//! Where bytes and names are: settings become what the store is told, and are tried out.
 
-use anyhow::{Context as _, anyhow};
-use deltaport_store::{BucketOptions, ByteStore, Credentials};
+use std::sync::Arc;
 
-use crate::settings::Settings;
+use anyhow::{Context as _, anyhow, bail};
+use deltaport_server::Redirect;
+use deltaport_store::{BucketOptions, ByteStore, Credentials, NamesOptions, PostgresOptions};
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls_platform_verifier::Verifier;
+
+use crate::settings::{PostgresTls, Settings};
 use crate::wiring::read;
+
+/// The variable with the database's password, as its own programs have it.
+const PASSWORD: &str = "PGPASSWORD";
 
 /// Where the bytes of blobs are.
 pub(crate) fn bytes(settings: &Settings) -> anyhow::Result<ByteStore> {
@@ -12,6 +22,11 @@ pub(crate) fn bytes(settings: &Settings) -> anyhow::Result<ByteStore> {
         Some(bucket) => ByteStore::Bucket(Box::new(bucket)),
         None => ByteStore::Directory,
     })
+}
+
+/// Where the names are.
+pub(crate) fn names(settings: &Settings) -> anyhow::Result<NamesOptions> {
+    Ok(database(settings)?.map_or(NamesOptions::Directory, NamesOptions::Postgres))
 }
 
 fn bucket(settings: &Settings) -> anyhow::Result<Option<BucketOptions>> {
@@ -36,13 +51,66 @@ fn bucket(settings: &Settings) -> anyhow::Result<Option<BucketOptions>> {
     }))
 }
 
+fn database(settings: &Settings) -> anyhow::Result<Option<PostgresOptions>> {
+    let Some(address) = &settings.storage.metadata else { return Ok(None) };
+    let postgres = &settings.storage.postgres;
+    let password = match &postgres.password_file {
+        Some(path) => Some(read(path)?.trim_end_matches(['\r', '\n']).to_owned()),
+        None => std::env::var(PASSWORD).ok(),
+    };
+    let encrypted = match postgres.tls {
+        PostgresTls::Auto => !address.is_local(),
+        PostgresTls::Verify => true,
+        PostgresTls::Off => false,
+    };
+    // With `tls`, nothing else than TLS is good enough.
+    let mode = if encrypted { "require" } else { "disable" };
+    Ok(Some(PostgresOptions {
+        url: format!("{address}?sslmode={mode}"),
+        password,
+        tls: encrypted.then(|| tls(settings)).transpose()?,
+        connections: usize::try_from(postgres.connections).unwrap_or(usize::MAX),
+    }))
+}
+
+/// How TLS is spoken with the database: the system's authorities are trusted, and those of `storage.postgres.ca`.
+fn tls(settings: &Settings) -> anyhow::Result<Arc<ClientConfig>> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut authorities = Vec::new();
+    if let Some(path) = &settings.storage.postgres.ca {
+        let pem = read(path)?;
+        authorities = CertificateDer::pem_slice_iter(pem.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| anyhow!("{error}"))
+            .with_context(|| format!("cannot use {}", path.display()))?;
+        if authorities.is_empty() {
+            bail!("there is no certificate in {}", path.display());
+        }
+    }
+    let verifier = Verifier::new_with_extra_roots(authorities, Arc::clone(&provider))
+        .context("cannot verify the certificate of the database")?;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// Who gets blobs from the bucket itself.
+pub(crate) fn redirect(settings: &Settings) -> Option<Redirect> {
+    let s3 = &settings.storage.s3;
+    let redirect = Redirect { networks: s3.redirect.clone(), life: s3.redirect_lifetime.0 };
+    (settings.storage.blobs.is_some() && !redirect.networks.is_empty()).then_some(redirect)
+}
+
 /// What is wrong with the files that [storage] names.
 pub(crate) fn files_that_cannot_be_used(settings: &Settings) -> Vec<anyhow::Error> {
     let credentials = settings.storage.s3.credentials_file.as_deref().map(read).and_then(Result::err);
-    [bucket(settings).err(), credentials].into_iter().flatten().collect()
+    [bucket(settings).err(), database(settings).err(), credentials].into_iter().flatten().collect()
 }
 
-/// What is wrong with the bucket, as far as trying them out tells. Takes as long as it takes to answer.
+/// What is wrong with the bucket and the database, as far as trying them out tells. Takes as long as they take to answer.
 pub(crate) fn that_cannot_be_used(settings: &Settings) -> Vec<anyhow::Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = match runtime.context("cannot start threads") {
@@ -54,5 +122,23 @@ pub(crate) fn that_cannot_be_used(settings: &Settings) -> Vec<anyhow::Error> {
         let tried = runtime.block_on(deltaport_store::check_bucket(&bucket));
         errors.extend(tried.err().map(|error| anyhow!(error).context("storage.blobs")));
     }
+    if let Ok(Some(database)) = database(settings) {
+        let tried = deltaport_store::check_database(&database);
+        errors.extend(
+            tried.err().map(|error| anyhow!("storage.metadata: {error}{}", advice(&error.to_string()))),
+        );
+    }
     errors
+}
+
+/// What can be done in settings about what a database says; begins where its sentence ends.
+fn advice(said: &str) -> &'static str {
+    match said {
+        said if said.contains("no encryption") => "; it wants TLS: set storage.postgres.tls to \"verify\"",
+        said if said.contains("does not support TLS") => {
+            "; give it a certificate, or, on a network that is trusted anyway, set storage.postgres.tls to \"off\""
+        }
+        said if said.contains("UnknownIssuer") => "; storage.postgres.ca names authorities to trust",
+        _ => "",
+    }
 }

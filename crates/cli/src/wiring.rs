@@ -15,7 +15,7 @@ use deltaport_registry::mirror::{Begin, Clock, Hours, Repositories, Rule, Select
 use deltaport_registry::tokens::{AccessTokens, RobotTokens};
 use deltaport_registry::upstream::{Lifetime, Stale, TagPolicy, TagRule};
 use deltaport_server::{AuditLog, BindError, Server};
-use deltaport_store::{Faults, Secrets, Store};
+use deltaport_store::{ByteStore, Faults, NamesOptions, Secrets, Store};
 use deltaport_trust::tokens::Issuer;
 use deltaport_trust::{Passwords, Rules};
 
@@ -42,6 +42,22 @@ pub(crate) fn stored_data(place: &Place) -> anyhow::Result<PathBuf> {
     }
 }
 
+/// Where the names are that a command other than `serve` works on.
+pub(crate) fn stored_names(place: &Place) -> anyhow::Result<NamesOptions> {
+    match &place.config {
+        Some(config) => places::names(&Settings::load(Some(config), &Overrides::default())?),
+        None => Ok(NamesOptions::Directory),
+    }
+}
+
+/// Where the bytes are that it works on.
+pub(crate) fn stored_bytes(place: &Place) -> anyhow::Result<ByteStore> {
+    match &place.config {
+        Some(config) => places::bytes(&Settings::load(Some(config), &Overrides::default())?),
+        None => Ok(ByteStore::Directory),
+    }
+}
+
 fn data_or_default(data: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
     match data {
         Some(data) => Ok(data.clone()),
@@ -61,7 +77,7 @@ pub(crate) async fn store(settings: &Settings, data: &Path) -> anyhow::Result<St
         grace: settings.collect.grace.0,
         upload_expiry: settings.collect.upload_expiry.0,
         partial_expiry: settings.collect.partial_expiry.0,
-        names: deltaport_store::NamesOptions::Directory,
+        names: places::names(settings)?,
         faults: Faults::none(),
     };
     Store::open(options).await.with_context(|| format!("cannot keep data in {}", data.display()))
@@ -297,7 +313,7 @@ pub(crate) async fn server(
             .collect(),
         counted_users: settings.access.counted_users.clone(),
         audit,
-        redirect: None,
+        redirect: places::redirect(settings),
         limits: deltaport_server::Limits {
             header_bytes: bytes(limits.header_size),
             connections: count(limits.connections),
@@ -342,9 +358,13 @@ fn provider(issuer: &settings::Issuer) -> anyhow::Result<Provider> {
     Ok(Provider { issuer: believed, keys, max_age: issuer.max_age.0 })
 }
 
-/// The programs that may log in to what is kept in `data`.
-pub(crate) fn robots(data: &Path) -> RobotTokens {
-    RobotTokens::new(&Secrets::in_directory(data))
+/// The programs that may log in, for a command other than `serve`. `runtime` has to go on for as long as this is used.
+pub(crate) fn robots(place: &Place, runtime: &tokio::runtime::Runtime) -> anyhow::Result<RobotTokens> {
+    let secrets = match stored_names(place)? {
+        NamesOptions::Directory => Secrets::in_directory(&stored_data(place)?),
+        NamesOptions::Postgres(options) => Secrets::in_postgres(&options, runtime.handle().clone())?,
+    };
+    Ok(RobotTokens::new(&secrets))
 }
 
 /// Opens the audit log, if there is to be one.

@@ -50,7 +50,7 @@ pub use fsck::{Code, Finding, FsckOptions, Progress, Report, Severity, fsck};
 pub use lease::Lease;
 pub use names::{
     Absence, Cached, ClaimLimits, DeltaJob, Evicted, Layer, LayerDelta, MAX_VERDICT_LEN, Manifest, Names,
-    NewManifest, Page, PostgresOptions, Referenced, Slot, Verdict,
+    NewManifest, Page, PostgresOptions, Referenced, Slot, Verdict, check_database,
 };
 pub use partial::Partial;
 pub use private::{CommandSocket, MAX_PRIVATE_LEN, PrivateFile, Stamp};

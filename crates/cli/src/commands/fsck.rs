@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use deltaport_store::{FsckOptions, Report, Severity};
+use anyhow::{Context as _, bail};
+use deltaport_store::{ByteStore, FsckOptions, Report, Severity};
 use serde_json::json;
 
 use crate::args::Fsck;
@@ -15,11 +15,11 @@ use crate::{logging, wiring};
 pub(crate) fn run(args: &Fsck, output: &mut Output) -> anyhow::Result<ExitCode> {
     logging::start_for_command();
     let data = wiring::stored_data(&args.place)?;
-    let options = FsckOptions {
-        root: data.clone(),
-        names: deltaport_store::NamesOptions::Directory,
-        repair: args.repair,
-    };
+    if let ByteStore::Bucket(_) = wiring::stored_bytes(&args.place)? {
+        bail!("what is in a bucket cannot be checked yet; its service has checks of its own");
+    }
+    let options =
+        FsckOptions { root: data.clone(), names: wiring::stored_names(&args.place)?, repair: args.repair };
     let line = Line::on_terminal();
     let checked = deltaport_store::fsck(&options, &|progress| {
         let percent =

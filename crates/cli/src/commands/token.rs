@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use deltaport_registry::tokens::RobotTokens;
 use deltaport_trust::tokens::{Robot, SECRET_RANDOM_LEN, Scopes};
 use serde_json::json;
+use tokio::runtime::Runtime;
 
 use crate::args::{Expiry, Place, Token, TokenCommand, TokenCreate, TokenList, TokenRevoke};
 use crate::output::Output;
@@ -21,8 +22,17 @@ pub(crate) fn run(args: &Token, output: &mut Output) -> anyhow::Result<ExitCode>
     }
 }
 
-fn robots(place: &Place) -> anyhow::Result<RobotTokens> {
-    Ok(wiring::robots(&wiring::stored_data(place)?))
+/// The programs that may log in.
+struct Robots {
+    tokens: RobotTokens,
+    /// What waits for the database, where they are in one.
+    _runtime: Runtime,
+}
+
+fn robots(place: &Place) -> anyhow::Result<Robots> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.context("cannot start threads")?;
+    Ok(Robots { tokens: wiring::robots(place, &runtime)?, _runtime: runtime })
 }
 
 fn now() -> anyhow::Result<u64> {
@@ -40,6 +50,7 @@ fn create(args: &TokenCreate, output: &mut Output) -> anyhow::Result<ExitCode> {
     let mut random = [0; SECRET_RANDOM_LEN];
     getrandom::fill(&mut random).context("the system has no random numbers")?;
     let secret = robots(&args.place)?
+        .tokens
         .change(|robots| robots.create(&args.name, scopes.clone(), expires, now, random))?;
     match args.json {
         true => {
@@ -54,7 +65,7 @@ fn create(args: &TokenCreate, output: &mut Output) -> anyhow::Result<ExitCode> {
 }
 
 fn list(args: &TokenList, output: &mut Output) -> anyhow::Result<ExitCode> {
-    let (robots, now) = (robots(&args.place)?.read()?, now()?);
+    let (robots, now) = (robots(&args.place)?.tokens.read()?, now()?);
     if args.json {
         let list: Vec<_> = robots
             .iter()
@@ -101,7 +112,7 @@ fn ends(robot: &Robot, now: u64) -> String {
 }
 
 fn revoke(args: &TokenRevoke, output: &mut Output) -> anyhow::Result<ExitCode> {
-    robots(&args.place)?.change(|robots| robots.revoke(&args.name))?;
+    robots(&args.place)?.tokens.change(|robots| robots.revoke(&args.name))?;
     output.line(&format!("{} may no longer log in", args.name))?;
     Ok(ExitCode::SUCCESS)
 }

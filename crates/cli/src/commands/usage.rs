@@ -13,7 +13,7 @@ use crate::{logging, wiring};
 pub(crate) fn run(args: &args::Usage, output: &mut Output) -> anyhow::Result<ExitCode> {
     logging::start_for_command();
     let data = wiring::stored_data(&args.place)?;
-    let usage = deltaport_store::usage(&data, &deltaport_store::NamesOptions::Directory)
+    let usage = deltaport_store::usage(&data, &wiring::stored_names(&args.place)?)
         .with_context(|| format!("cannot tell what takes the room in {}", data.display()))?;
     match args.json {
         true => output.json(&serde_json::to_value(&usage)?)?,

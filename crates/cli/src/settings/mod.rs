@@ -31,7 +31,7 @@ pub use access::{Access, Audit, Certificate, Issuer, Rule};
 pub(crate) use keys::{host, url};
 pub use read::{MAX_FILE_LEN, Overrides, Problem, Problems};
 pub use reference::{Format as ReferenceFormat, reference};
-pub use storage::{BucketAddress, S3, Storage};
+pub use storage::{BucketAddress, DatabaseAddress, Postgres, PostgresTls, S3, Storage};
 pub use units::{Rate, Size, Span, UnitError};
 
 /// Everything that `deltaport serve` can be told. Made by [`Settings::read`] only, so that the defaults stand in one
@@ -43,7 +43,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The directory that holds everything; `None` is the platform's.
     pub data: Option<PathBuf>,
-    /// Where bytes are, if not there.
+    /// Where bytes and names are, if not there.
     pub storage: Storage,
     /// Whether plain HTTP is wanted on an address that other machines reach.
     pub insecure_http: bool,

@@ -1,12 +1,13 @@
-//! `[storage]` as data: where bytes are when they are not in the data directory.
+//! `[storage]` as data: where bytes and names are when they are not in the data directory.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use deltaport_server::Network;
 use serde::Serialize;
 
-use super::{Size, as_text};
+use super::{Size, Span, as_text, as_texts};
 
 /// `[storage]`
 #[derive(Clone, Debug, Default, Serialize)]
@@ -15,10 +16,15 @@ pub struct Storage {
     /// The bucket with the bytes of blobs; without one they are files of the data directory.
     #[serde(serialize_with = "as_text")]
     pub blobs: Option<BucketAddress>,
+    /// The database with the names; without one they are in the data directory.
+    #[serde(serialize_with = "as_text")]
+    pub metadata: Option<DatabaseAddress>,
     /// How much the local copies may take that deltas are made of.
     pub scratch: Size,
     /// How the service with the bucket is spoken to.
     pub s3: S3,
+    /// How the database is spoken to.
+    pub postgres: Postgres,
 }
 
 /// `[storage.s3]`
@@ -41,6 +47,11 @@ pub struct S3 {
     pub part_size: Size,
     /// How much memory all parts on their way may take.
     pub memory: Size,
+    /// Where clients are that get blobs from the bucket itself.
+    #[serde(serialize_with = "as_texts")]
+    pub redirect: Vec<Network>,
+    /// How long an address is good that they are sent to.
+    pub redirect_lifetime: Span,
 }
 
 impl S3 {
@@ -48,6 +59,33 @@ impl S3 {
     pub fn is_path_style(&self) -> bool {
         self.path_style.unwrap_or(self.endpoint.is_some())
     }
+}
+
+/// `[storage.postgres]`
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Postgres {
+    /// The most connections.
+    pub connections: u64,
+    /// The file that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// Whether the connection is encrypted and its other end proven.
+    pub tls: PostgresTls,
+    /// PEM file with the certificates to trust besides the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// Whether the connection to the database is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PostgresTls {
+    /// Unless the database is on this machine.
+    #[default]
+    Auto,
+    /// It is.
+    Verify,
+    /// It is not.
+    Off,
 }
 
 /// `s3://bucket/prefix`
@@ -98,6 +136,93 @@ impl fmt::Display for BucketAddress {
     }
 }
 
+/// `postgres://user@host:port/database`, without a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseAddress {
+    /// The role to log in as.
+    pub user: String,
+    /// A host name, an address, or the directory of a socket.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The database.
+    pub database: String,
+}
+
+/// PostgreSQL's port.
+const POSTGRES_PORT: u16 = 5432;
+
+impl DatabaseAddress {
+    /// Whether the database is on this machine.
+    pub fn is_local(&self) -> bool {
+        let address = self.host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+        self.host.starts_with('/')
+            || self.host == "localhost"
+            || address.is_ok_and(|address| address.is_loopback())
+    }
+}
+
+impl FromStr for DatabaseAddress {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://")).ok_or(
+            "it must begin with postgres://; without this key, names are in a file of the data directory (`data`)",
+        )?;
+        let (authority, database) =
+            rest.split_once('/').ok_or("the name of the database is missing: /NAME at its end")?;
+        let (user, place) = authority.rsplit_once('@').ok_or("the user is missing: USER@ before the host")?;
+        if user.contains(':') {
+            return Err(
+                "a password does not belong here; use storage.postgres.password_file, or PGPASSWORD in the environment",
+            );
+        }
+        if database.contains('?') {
+            return Err("parameters do not belong here; what there is, is a key of [storage.postgres]");
+        }
+        let decoded = |part: &str| {
+            let text = percent_encoding::percent_decode_str(part).decode_utf8().ok()?;
+            (!text.is_empty() && !text.chars().any(char::is_control)).then(|| text.into_owned())
+        };
+        let (host, port) = match place.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                (host, port.parse().map_err(|_| "what stands behind the host is not a port")?)
+            }
+            _ => (place, POSTGRES_PORT),
+        };
+        if host.contains(',') {
+            return Err(
+                "only one host can be given; a name that leads to the current primary is what its operator has",
+            );
+        }
+        Ok(Self {
+            user: decoded(user).ok_or("the user is missing: USER@ before the host")?,
+            host: decoded(host)
+                .ok_or("the host is missing; a socket is written as its directory, %2Frun%2Fpostgresql")?,
+            port,
+            database: decoded(database)
+                .filter(|name| !name.contains('/'))
+                .ok_or("the name of the database is missing: /NAME at its end")?,
+        })
+    }
+}
+
+impl fmt::Display for DatabaseAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let encoded = |text: &str| {
+            percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+        };
+        // Names as they mostly are stay readable.
+        let plain = |text: &str| match text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c))
+        {
+            true => text.to_owned(),
+            false => encoded(text),
+        };
+        let (user, host, database) = (plain(&self.user), plain(&self.host), plain(&self.database));
+        write!(f, "postgres://{user}@{host}:{}/{database}", self.port)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +233,18 @@ mod tests {
             assert_eq!(text.parse::<BucketAddress>().unwrap().to_string(), text);
         }
         assert_eq!("s3://images/hub/".parse::<BucketAddress>().unwrap().prefix, "hub");
+        for text in [
+            "postgres://hub@db.example:5432/deltaport",
+            "postgres://hub@%2Frun%2Fpostgresql:5433/deltaport",
+            "postgres://a%40b@[::1]:5432/x",
+        ] {
+            assert_eq!(text.parse::<DatabaseAddress>().unwrap().to_string(), text);
+        }
+        let short: DatabaseAddress = "postgresql://hub@10.0.0.7/deltaport".parse().unwrap();
+        assert_eq!((short.port, short.is_local()), (5432, false));
+        for local in ["localhost", "127.0.0.1", "[::1]", "%2Frun%2Fpostgresql"] {
+            let address: DatabaseAddress = format!("postgres://hub@{local}/x").parse().unwrap();
+            assert!(address.is_local(), "{local}");
+        }
     }
 }

@@ -51,9 +51,12 @@ fn everything_can_be_said() {
         groups = ["dev"]
         [storage]
         blobs = "s3://images/hub/"
+        metadata = "postgresql://hub@db.example/deltaport"
         [storage.s3]
         endpoint = "https://s3.example:9000/"
         credentials_file = "s3-credentials"
+        [storage.postgres]
+        tls = "verify"
         [limits]
         free_disk = "1 GiB"
         [space]
@@ -87,8 +90,9 @@ fn everything_can_be_said() {
     assert_eq!(settings.data.as_deref(), Some(Path::new("/etc/deltaport/data")));
     let storage = &settings.storage;
     assert_eq!(storage.blobs.as_ref().unwrap().to_string(), "s3://images/hub");
+    assert_eq!(storage.metadata.as_ref().unwrap().to_string(), "postgres://hub@db.example:5432/deltaport");
     assert_eq!(storage.s3.credentials_file.as_deref(), Some(Path::new("/etc/deltaport/s3-credentials")));
-    assert!(storage.s3.is_path_style());
+    assert_eq!((storage.s3.is_path_style(), storage.postgres.tls), (true, PostgresTls::Verify));
     assert_eq!((settings.space.cached, settings.space.pins.len()), (Size(20 << 30), 2));
     assert_eq!(settings.tls.certificate.as_deref(), Some(Path::new("/etc/deltaport/tls.crt")));
     assert_eq!(settings.tls.key.as_deref(), Some(Path::new("/keys/tls.key")));
@@ -188,6 +192,11 @@ fn mistakes_are_told_with_their_place_and_what_is_right() {
         ("[storage]\nblobs = \"/srv/blobs\"", 2, 9, "must begin with s3://"),
         ("[storage]\nblobs = \"s3://Images\"", 2, 9, "small letters"),
         ("[storage]\nblobs = \"s3://images/a//b\"", 2, 9, "single slashes"),
+        ("[storage]\nmetadata = \"names.db\"", 2, 12, "must begin with postgres://"),
+        ("[storage]\nmetadata = \"postgres://db.example/x\"", 2, 12, "the user is missing"),
+        ("[storage]\nmetadata = \"postgres://hub@db.example\"", 2, 12, "the name of the database"),
+        ("[storage]\nmetadata = \"postgres://hub:secret@db.example/x\"", 2, 12, "password_file"),
+        ("[storage]\nmetadata = \"postgres://hub@db.example/x?sslmode=off\"", 2, 12, "[storage.postgres]"),
         // What is missing or does not go together.
         ("[[upstream]]\nhost = \"a\"", 2, 1, "[[upstream]] needs `url`"),
         ("[tls]\nkey = \"k\"", 1, 2, "`tls.key` needs `tls.certificate`"),

@@ -50,7 +50,7 @@ use cached::Origin;
 pub use cached::{Cached, Evicted};
 pub use jobs::{ClaimLimits, DeltaJob};
 pub use leases::Slot;
-pub use shared::PostgresOptions;
+pub use shared::{PostgresOptions, check_database};
 pub use verdicts::{MAX_VERDICT_LEN, Verdict};
 pub(crate) use writer::{Tx, milliseconds};
 

@@ -1,8 +1,8 @@
 //! `[storage]`: where bytes and names are when several replicas share them.
 
-use super::{GIB, MIB, TIB, url};
+use super::{DAY, GIB, MIB, MINUTE, TIB, seconds, url};
 use crate::settings::key::{Default, Key, Slot};
-use crate::settings::{Settings, Size};
+use crate::settings::{PostgresTls, Settings, Size};
 
 /// The keys of `[storage]`.
 pub(super) const KEYS: &[Key<Settings>] = &[
@@ -14,8 +14,22 @@ pub(super) const KEYS: &[Key<Settings>] = &[
         }),
         default: Default::Unset { example: "\"s3://images/hub\"", means: "files of the data directory" },
         about: "The bucket of an S3 service in which the bytes of blobs are, and what the names of all objects in it begin \
-                with. Nobody else may write there: which \
-                object is which blob stands in the database alone.",
+                with (docs/scaling.md). Nobody else may write there. Replicas that share it must share storage.metadata, \
+                too: without the database nobody knows which object is which blob.",
+    },
+    Key {
+        name: "storage.metadata",
+        slot: Slot::Text("a database such as \"postgres://hub@db.example/deltaport\"", |s, text| {
+            s.storage.metadata = Some(text.parse()?);
+            Ok(())
+        }),
+        default: Default::Unset {
+            example: "\"postgres://hub@db.example/deltaport\"",
+            means: "a file of the data directory",
+        },
+        about: "The PostgreSQL database in which the names are: repositories, tags, manifests, uploads, jobs. It must be \
+                encoded in UTF-8; tables are made in it, and brought up to date, by whichever replica comes first. A \
+                password does not belong here: see storage.postgres.password_file.",
     },
     Key {
         name: "storage.scratch",
@@ -101,5 +115,60 @@ pub(super) const KEYS: &[Key<Settings>] = &[
         default: Default::Value("\"128MiB\""),
         about: "How much memory the parts that are on their way to the bucket may take, all together. Uploads beyond that \
                 wait.",
+    },
+    Key {
+        name: "storage.s3.redirect",
+        slot: Slot::Texts("networks such as \"10.0.0.0/8\"", |s, text| {
+            s.storage.s3.redirect.push(text.parse().map_err(|error| format!("{error}"))?);
+            Ok(())
+        }),
+        default: Default::Unset { example: "[\"10.0.0.0/8\"]", means: "bytes go through deltaport" },
+        about: "Networks whose clients reach the bucket themselves: they are sent there for blobs, with an address that is \
+                signed. Of a client behind a proxy the proxy's address counts, so behind a balancer either all are sent \
+                or none.",
+    },
+    Key {
+        name: "storage.s3.redirect_lifetime",
+        slot: Slot::Span(|s| &mut s.storage.s3.redirect_lifetime, seconds(MINUTE)..=seconds(DAY)),
+        default: Default::Value("\"15m\""),
+        about: "How long such an address is good. Whoever learns it can read the blob that long.",
+    },
+    Key {
+        name: "storage.postgres.connections",
+        slot: Slot::Count(|s| &mut s.storage.postgres.connections, 2..=1000),
+        default: Default::Value("16"),
+        about: "The most connections of this replica to the database. All replicas together must stay below its \
+                max_connections.",
+    },
+    Key {
+        name: "storage.postgres.password_file",
+        slot: Slot::Path(|s| &mut s.storage.postgres.password_file),
+        default: Default::Unset {
+            example: "\"/etc/deltaport/database.password\"",
+            means: "PGPASSWORD of the environment, else none",
+        },
+        about: "File with the password, and a line break behind it or not. It is read at the start.",
+    },
+    Key {
+        name: "storage.postgres.tls",
+        slot: Slot::Choice(&["auto", "verify", "off"], |s, word| {
+            s.storage.postgres.tls = match word {
+                "verify" => PostgresTls::Verify,
+                "off" => PostgresTls::Off,
+                _ => PostgresTls::Auto,
+            };
+        }),
+        default: Default::Value("\"auto\""),
+        about: "Whether the connection is encrypted and its other end must prove that it is the host of storage.metadata: \
+                with \"auto\" unless that is this machine.",
+    },
+    Key {
+        name: "storage.postgres.ca",
+        slot: Slot::Path(|s| &mut s.storage.postgres.ca),
+        default: Default::Unset {
+            example: "\"/etc/deltaport/database-ca.pem\"",
+            means: "only the system's are trusted",
+        },
+        about: "PEM file with certificates of authorities to trust besides the system's, when connecting to the database.",
     },
 ];

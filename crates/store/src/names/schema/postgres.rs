@@ -21,18 +21,57 @@ const LOCK: i64 = 0x6465_6c74_6170_6f72;
 /// The oldest server that has what is asked of it.
 const OLDEST_SERVER: i64 = 130_000;
 
-/// Makes the tables, or brings older ones up to date. Who comes at the same time waits.
-pub(crate) fn migrate(connection: &Connection) -> Result<()> {
+/// Fails when the server does not have what is asked of it.
+fn check_server(connection: &Connection) -> Result<()> {
     let server: i64 =
         connection.one("SELECT CAST(current_setting('server_version_num') AS bigint)", values![], |row| {
             row.get(0)
         })?;
-    if server < OLDEST_SERVER {
-        return Err(Error::Unusable(format!(
+    match server < OLDEST_SERVER {
+        true => Err(Error::Unusable(format!(
             "this PostgreSQL has version {}; deltaport needs 13 or newer",
             server / 10_000
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// Fails when [`migrate`] would; changes nothing.
+pub(crate) fn check_before(connection: &Connection) -> Result<()> {
+    check_server(connection)?;
+    let encoding: String =
+        connection.one("SELECT current_setting('server_encoding')", values![], |row| row.get(0))?;
+    if encoding != "UTF8" {
+        return Err(Error::Unusable(format!(
+            "the database is encoded in {encoding}; make one with ENCODING 'UTF8' from template0"
         )));
     }
+    let found = version(connection)?;
+    if found > VERSION {
+        return Err(too_new(found));
+    }
+    // Whoever made the tables may change them; a first time, somebody has to be allowed to.
+    let (allowed, what) = match found {
+        0 => (
+            "SELECT COALESCE(has_schema_privilege(current_schema(), 'CREATE'), false)",
+            "may not make tables in the database; GRANT CREATE ON SCHEMA public TO it, or make it the database's owner",
+        ),
+        _ => (
+            "SELECT has_table_privilege('repository', 'SELECT, INSERT, UPDATE, DELETE')",
+            "may not use the tables that are there; they belong to another role",
+        ),
+    };
+    if !connection.one(allowed, values![], |row| row.get::<bool>(0))? {
+        let role: String =
+            connection.one("SELECT CAST(current_user AS text)", values![], |row| row.get(0))?;
+        return Err(Error::Unusable(format!("the role {role} {what}")));
+    }
+    Ok(())
+}
+
+/// Makes the tables, or brings older ones up to date. Who comes at the same time waits.
+pub(crate) fn migrate(connection: &Connection) -> Result<()> {
+    check_server(connection)?;
     if version(connection)? == VERSION {
         return Ok(());
     }

@@ -8,6 +8,7 @@
 //! when it breaks during the commit nobody knows: then the row of `outcome` that every change writes is asked for, in a way
 //! that also keeps the change from being made later.
 
+mod check;
 mod options;
 mod pool;
 mod tls;
@@ -28,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::faults::{self, Faults};
 use pool::Pool;
 
+pub use check::check_database;
 pub use options::PostgresOptions;
 
 /// How often a change is run before it is given up.
@@ -95,14 +97,23 @@ impl Shared {
         options: &PostgresOptions,
         work: impl FnOnce(&Connection) -> Result<T> + Send,
     ) -> Result<T> {
+        Self::with_server(options, |connection| {
+            schema::check(connection)?;
+            work(connection)
+        })
+    }
+
+    /// The same with a connection to whatever is there. Blocks.
+    fn with_server<T: Send>(
+        options: &PostgresOptions,
+        work: impl FnOnce(&Connection) -> Result<T> + Send,
+    ) -> Result<T> {
         let working = || {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
             let shared =
                 Self::new(options, Arc::new(Cache::new(0)), Faults::none(), runtime.handle().clone())?;
-            let connection = shared.pool.connect()?;
-            schema::check(&connection)?;
-            work(&connection)
+            work(&shared.pool.connect()?)
         };
         // On a thread of its own, because the caller's may belong to a runtime, and then may not wait for another.
         std::thread::scope(|scope| scope.spawn(working).join()).unwrap_or_else(|_| Err(Error::closed()))
