@@ -1,11 +1,11 @@
 //! What is built in, looked at by `cargo deny` as deny.toml says: licences, bans, sources, and known holes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::command::{cargo, output, run};
+use crate::command::{cargo, run, tools};
 
 /// The version that is installed. It is built into the target directory, once for a clone.
 const VERSION: &str = "0.20.2";
@@ -31,10 +31,7 @@ pub(crate) fn advisories() -> Result<bool> {
 
 /// Where cargo-deny is, after it was built if it has to be.
 fn tool() -> Result<PathBuf> {
-    let metadata = output(&mut cargo(["metadata", "--locked", "--no-deps", "--format-version", "1"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
-    let target = metadata["target_directory"].as_str().context("cargo does not say where it builds")?;
-    let root = Path::new(target).join("tools").join(format!("cargo-deny-{VERSION}"));
+    let root = tools()?.join(format!("cargo-deny-{VERSION}"));
     let tool = root.join("bin/cargo-deny");
     if !tool.is_file() {
         // Without optimisation it is built in a minute, and runs for seconds.

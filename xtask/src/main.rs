@@ -9,6 +9,7 @@
 mod command;
 mod deny;
 mod fuzz;
+mod moto;
 mod rules;
 mod setup;
 mod steps;
@@ -28,6 +29,7 @@ cargo xtask <verb>
   advisories           known holes in it, likewise; says so when their database cannot be reached
   clippy               no warnings
   unit                 every test except those with real clients; with cargo-nextest when it is there
+  moto                 hubs of several replicas over a second S3 service; says so when it cannot be installed
   doc                  the documentation builds without warnings
   fuzz [--seconds N]   every fuzz target for N seconds (default 5); --target NAME for one of them
   clients              pushes and pulls with real, unmodified clients
@@ -63,6 +65,7 @@ fn run(arguments: &[String]) -> Result<()> {
         "advisories" => deny::advisories().map(drop),
         "clippy" => steps::clippy(),
         "unit" => steps::unit(),
+        "moto" => moto::run_tests().map(drop),
         "doc" => steps::doc(),
         "clients" => steps::clients(),
         "help" | "--help" | "-h" => {

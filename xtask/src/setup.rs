@@ -10,10 +10,11 @@ use crate::command;
 use crate::command::exists;
 
 /// Programs that the build and the tests run, and the Debian package of each. They all come without recommendations.
-const PROGRAMS: [(&str, &str); 3] = [
-    ("cc", "gcc"),  // SQLite, zstd and the TLS provider have parts in C
-    ("c++", "g++"), // the runtime of the fuzz targets is C++
-    ("git", "git"), // which files are the repository's
+const PROGRAMS: [(&str, &str); 4] = [
+    ("cc", "gcc"),               // SQLite, zstd and the TLS provider have parts in C
+    ("c++", "g++"),              // the runtime of the fuzz targets is C++
+    ("git", "git"),              // which files are the repository's
+    ("python3", "python3-venv"), // a second S3 service is written in it
 ];
 
 /// The same for the clients, as lines of package and program; their tests read it too.

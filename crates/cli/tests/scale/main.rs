@@ -1,4 +1,17 @@
-//! Hubs whose bytes are in a bucket.
+//! Hubs of several replicas: real processes over a real PostgreSQL and an S3 service, with nginx in front as deploy/ has
+//! it.
+//!
+//! The S3 service is the test kit's, which counts and breaks. Set `DELTAPORT_SCALE_S3=moto:PATH` or `garage:PATH`, with
+//! the path of the program, to run the tests that need neither over another one: `cargo xtask moto` does.
 
+#![allow(clippy::unwrap_used)] // the helpers of tests fail as tests do
+
+mod away;
+mod balancer;
 mod check_bucket;
+mod check_database;
 mod config_check;
+mod hub;
+mod objects;
+mod replicas;
+mod walkthrough;
