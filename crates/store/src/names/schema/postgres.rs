@@ -197,6 +197,7 @@ CREATE TABLE manifest (
 CREATE INDEX manifest_by_digest ON manifest (digest);
 CREATE INDEX manifest_by_age ON manifest (repository, pushed, id);
 CREATE INDEX manifest_by_subject ON manifest (repository, subject, digest) WHERE subject IS NOT NULL;
+CREATE INDEX manifest_by_type ON manifest (repository, subject, artifact_type, digest) WHERE subject IS NOT NULL;
 
 -- What a manifest refers to, and whether that is in the same repository.
 CREATE TABLE reference (
