@@ -143,6 +143,9 @@ pub(crate) struct Fsck {
     /// taken away
     #[arg(long)]
     pub(crate) repair: bool,
+    /// When bytes are in a bucket, read and hash every object, and not only look whether it is there with its size
+    #[arg(long)]
+    pub(crate) rehash: bool,
     /// Write JSON: {"ok": ..., "report": {..., "findings": [{"code": ..., "severity": ..., ...}]}}
     #[arg(long)]
     pub(crate) json: bool,

@@ -99,6 +99,8 @@ impl Site {
         drop((registry, store));
         let report = fsck(
             &FsckOptions {
+                bytes: deltaport_store::ByteStore::Directory,
+                rehash: false,
                 root: home.path().to_owned(),
                 names: deltaport_store::NamesOptions::Directory,
                 repair: false,

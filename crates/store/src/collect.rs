@@ -54,6 +54,10 @@ pub(crate) async fn collect(core: Arc<Core>, now: SystemTime) -> Result<Collecte
         partials: partial::expire(&core, now).await?,
         ..Collected::default()
     };
+    // Before others are forgotten, so that those stay at least until the next run.
+    if let Some(bucket) = &core.bucket {
+        remove_objects(&core, bucket, now).await?;
+    }
     let until =
         milliseconds(now - core.grace.min(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()));
     let mut last = None;
@@ -65,9 +69,6 @@ pub(crate) async fn collect(core: Arc<Core>, now: SystemTime) -> Result<Collecte
     while let Some(entries) = due(&core, Kind::Bytes, until, last).await? {
         last = entries.last().copied();
         review_bytes(&core, entries, &mut collected).await?;
-    }
-    if let Some(bucket) = &core.bucket {
-        remove_objects(&core, bucket, now).await?;
     }
     compact_journal(&core, JOURNAL_SLACK).await?;
     if let Some(shared) = core.database.shared() {
@@ -152,6 +153,8 @@ async fn forget_objects(
         })
         .await?;
     for (digest, size) in forgotten {
+        let faults = core.faults.clone();
+        core.blocking(move || Ok(faults.at(faults::COLLECT_UNLINK)?)).await?;
         bucket.remembered.forget(&digest);
         collected.blobs += 1;
         collected.bytes += size;
@@ -189,7 +192,6 @@ async fn remove_objects(core: &Arc<Core>, bucket: &Bucket, now: SystemTime) -> R
 }
 
 async fn remove_object(core: &Core, bucket: &Bucket, doomed: &Doomed) -> Result<()> {
-    core.faults.at(faults::COLLECT_UNLINK)?;
     if let Some(multipart) = &doomed.multipart {
         bucket.abort(&doomed.place, multipart).await?;
     }

@@ -20,7 +20,7 @@ use crate::layout::{Layout, is_upload_id};
 use crate::names::database::Database;
 use crate::names::shared::Shared;
 use crate::names::sql::Connection;
-use crate::names::{jobs, leases, milliseconds, review, sessions};
+use crate::names::{jobs, leases, milliseconds, places, review, sessions};
 use crate::partial;
 use crate::{ByteStore, NamesOptions, Options};
 
@@ -42,12 +42,18 @@ pub(crate) fn open(options: Options, runtime: Handle) -> Result<Arc<Core>> {
     let cache = options.manifest_cache;
     let database = match &options.names {
         NamesOptions::Directory => {
-            let prepare = |connection: &Connection| recover(&layout, connection);
+            let prepare = |connection: &Connection| {
+                places::check(connection, bucket.is_some())?;
+                recover(&layout, connection)
+            };
             // The thread that writes outlives this value by a moment, and nobody else may open the store before it ends.
             Database::open(&layout, &options.faults, cache, prepare, lock)?
         }
         NamesOptions::Postgres(postgres) => {
-            let prepare = |shared: &Shared| recover_shared(&layout, shared);
+            let prepare = |shared: &Shared| {
+                shared.read_blocking(|names| places::check(names, bucket.is_some()))?;
+                recover_shared(&layout, shared)
+            };
             Database::open_shared(postgres, &options.faults, cache, runtime.clone(), prepare, lock)?
         }
     };

@@ -60,6 +60,13 @@ pub fn rebuild(root: &Path) -> Result<Rebuilt> {
     if !layout.blobs().is_dir() {
         return Err(Error::Unusable(format!("{} is not a data directory: it has no blobs/", root.display())));
     }
+    if layout.copies().is_dir() {
+        return Err(Error::Unusable(
+            "the bytes are in a bucket, whose objects do not say what they are; names have to come back from a backup of \
+             the database"
+                .to_owned(),
+        ));
+    }
     let _lock = ProcessLock::take(&layout)?;
     for directory in layout.directories() {
         disk::make_directory(&directory)?;

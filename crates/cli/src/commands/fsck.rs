@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
-use deltaport_store::{ByteStore, FsckOptions, Report, Severity};
+use anyhow::Context as _;
+use deltaport_store::{FsckOptions, Report, Severity};
 use serde_json::json;
 
 use crate::args::Fsck;
@@ -15,11 +15,13 @@ use crate::{logging, wiring};
 pub(crate) fn run(args: &Fsck, output: &mut Output) -> anyhow::Result<ExitCode> {
     logging::start_for_command();
     let data = wiring::stored_data(&args.place)?;
-    if let ByteStore::Bucket(_) = wiring::stored_bytes(&args.place)? {
-        bail!("what is in a bucket cannot be checked yet; its service has checks of its own");
-    }
-    let options =
-        FsckOptions { root: data.clone(), names: wiring::stored_names(&args.place)?, repair: args.repair };
+    let options = FsckOptions {
+        root: data.clone(),
+        names: wiring::stored_names(&args.place)?,
+        bytes: wiring::stored_bytes(&args.place)?,
+        rehash: args.rehash,
+        repair: args.repair,
+    };
     let line = Line::on_terminal();
     let checked = deltaport_store::fsck(&options, &|progress| {
         let percent =
@@ -67,7 +69,7 @@ fn words(report: &Report, repair: bool) -> String {
         (true, _, _) => "All is well.\n",
         (false, true, true) => "Everything was mended; damaged files are in quarantine/.\n",
         (false, true, false) => "Not everything could be mended.\n",
-        (false, false, _) => "`deltaport fsck --repair` mends what can be mended. It deletes no file.\n",
+        (false, false, _) => "`deltaport fsck --repair` mends what can be mended. It deletes no file, and no object that names know.\n",
     });
     text
 }

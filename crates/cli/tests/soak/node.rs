@@ -87,6 +87,8 @@ impl Node {
 pub(crate) fn is_clean(home: &Path) {
     let report = fsck(
         &FsckOptions {
+            bytes: deltaport_store::ByteStore::Directory,
+            rehash: false,
             root: home.to_owned(),
             names: deltaport_store::NamesOptions::Directory,
             repair: false,

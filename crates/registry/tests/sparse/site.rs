@@ -169,6 +169,8 @@ impl Site {
         self.store.close().await.unwrap();
         drop(self.store);
         let options = deltaport_store::FsckOptions {
+            bytes: deltaport_store::ByteStore::Directory,
+            rehash: false,
             root: self.home.path().to_owned(),
             names: deltaport_store::NamesOptions::Directory,
             repair: false,

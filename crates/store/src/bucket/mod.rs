@@ -106,7 +106,6 @@ pub(crate) enum Completed {
 
 /// An object of a list.
 #[derive(Clone, Debug)]
-#[expect(dead_code, reason = "for fsck")]
 pub(crate) struct Listed {
     /// Its name; `None` when it is none that we give.
     pub(crate) place: Option<Place>,

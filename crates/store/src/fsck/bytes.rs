@@ -44,18 +44,23 @@ enum Seen {
 impl Check<'_> {
     /// Checks every file, and that names know it.
     pub(super) fn bytes(&mut self, progress: &(dyn Fn(Progress) + Sync)) -> Result<()> {
-        let expected = self.connection.one(
+        let expected = self.expected()?;
+        // A crash may have left these without a row; the next start gives them to the collector.
+        let marked: HashSet<Digest> =
+            files(self.layout.staging())?.iter().filter_map(|path| Layout::marked(path)).collect();
+        scan(&self.layout.clone(), expected, progress, |seen| self.seen(seen, &marked))
+    }
+
+    /// What there should be, as far as names say.
+    pub(super) fn expected(&self) -> Result<Progress> {
+        self.connection.one(
             "SELECT count(*), CAST(coalesce(sum(size), 0) AS bigint) FROM blob",
             values![],
             |row| {
                 let (expected_blobs, expected_bytes) = (row.get(0)?, row.get(1)?);
                 Ok(Progress { expected_blobs, expected_bytes, ..Progress::default() })
             },
-        )?;
-        // A crash may have left these without a row; the next start gives them to the collector.
-        let marked: HashSet<Digest> =
-            files(self.layout.staging())?.iter().filter_map(|path| Layout::marked(path)).collect();
-        scan(&self.layout.clone(), expected, progress, |seen| self.seen(seen, &marked))
+        )
     }
 
     fn seen(&mut self, seen: Seen, marked: &HashSet<Digest>) -> Result<()> {

@@ -6,6 +6,7 @@
 mod bytes;
 mod journal;
 mod names;
+mod objects;
 mod partials;
 mod repair;
 
@@ -14,13 +15,15 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::NamesOptions;
 use crate::disk::ProcessLock;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::names::database;
 use crate::names::shared::Shared;
 use crate::names::sql::{Connection, values};
+use crate::{ByteStore, NamesOptions};
+
+use objects::Remote;
 
 pub use bytes::Progress;
 
@@ -34,6 +37,10 @@ pub struct FsckOptions {
     pub root: PathBuf,
     /// Where names live. In a shared database, no replica may be at work while something is mended.
     pub names: NamesOptions,
+    /// Where the bytes of blobs are.
+    pub bytes: ByteStore,
+    /// Whether to read the objects of a bucket, all of them. Files are always read.
+    pub rehash: bool,
     /// Whether to mend what was found: damaged files go to quarantine, rows are made to say what is true.
     pub repair: bool,
 }
@@ -130,9 +137,9 @@ codes! {
     AbsenceDangling = "absence-dangling", Warning;
     /// A file does not hold what it is named after.
     BlobCorrupt = "blob-corrupt", Error;
-    /// Names say that bytes are here, and they are not.
+    /// Names say that bytes are here, or in the bucket, and they are not.
     BlobMissing = "blob-missing", Error;
-    /// No row and no queue of the collector knows a file.
+    /// No row and no queue of the collector knows a file or an object.
     BlobOrphan = "blob-orphan", Warning;
     /// A row has another size than its file, whose digest is right.
     BlobSize = "blob-size", Error;
@@ -187,10 +194,15 @@ impl fmt::Display for Code {
 ///
 /// Fails only when the check itself cannot be done; what it finds is in the report.
 pub fn fsck(options: &FsckOptions, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
+    let remote = match &options.bytes {
+        ByteStore::Directory => None,
+        ByteStore::Bucket(bucket) => Some(Remote::new(bucket, options.rehash)?),
+    };
+    let remote = remote.as_ref();
     match &options.names {
-        NamesOptions::Directory => fsck_embedded(options, progress),
+        NamesOptions::Directory => fsck_embedded(options, remote, progress),
         NamesOptions::Postgres(postgres) => {
-            Shared::with(postgres, |connection| fsck_shared(options, connection, progress))
+            Shared::with(postgres, |connection| fsck_shared(options, connection, remote, progress))
         }
     }
 }
@@ -199,20 +211,25 @@ pub fn fsck(options: &FsckOptions, progress: &(dyn Fn(Progress) + Sync)) -> Resu
 fn fsck_shared(
     options: &FsckOptions,
     connection: &Connection,
+    remote: Option<&Remote>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Report> {
     let layout = Layout::new(&options.root);
     let _lock = ProcessLock::take(&layout)?;
     let report = Report::default();
-    let mut check = Check { layout: &layout, connection, repair: options.repair, report };
-    check.bytes(progress)?;
+    let mut check = Check { layout: &layout, connection, remote, repair: options.repair, report };
+    check.contents(progress)?;
     check.rows()?;
     check.uploads()?;
     check.partials()?;
     Ok(check.report)
 }
 
-fn fsck_embedded(options: &FsckOptions, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
+fn fsck_embedded(
+    options: &FsckOptions,
+    remote: Option<&Remote>,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Report> {
     let layout = Layout::new(&options.root);
     if !layout.blobs().is_dir() {
         return Err(Error::Unusable(format!(
@@ -232,8 +249,9 @@ fn fsck_embedded(options: &FsckOptions, progress: &(dyn Fn(Progress) + Sync)) ->
         }
         Err(error) => return Err(error),
     };
-    let mut check = Check { layout: &layout, connection: &connection, repair: options.repair, report };
-    check.bytes(progress)?;
+    let mut check =
+        Check { layout: &layout, connection: &connection, remote, repair: options.repair, report };
+    check.contents(progress)?;
     check.rows()?;
     check.uploads()?;
     check.partials()?;
@@ -245,11 +263,21 @@ fn fsck_embedded(options: &FsckOptions, progress: &(dyn Fn(Progress) + Sync)) ->
 struct Check<'a> {
     layout: &'a Layout,
     connection: &'a Connection,
+    /// The bucket that the bytes of blobs are in.
+    remote: Option<&'a Remote>,
     repair: bool,
     report: Report,
 }
 
 impl Check<'_> {
+    /// Checks the bytes of blobs, wherever they are.
+    fn contents(&mut self, progress: &(dyn Fn(Progress) + Sync)) -> Result<()> {
+        match self.remote {
+            Some(remote) => self.objects(remote, progress),
+            None => self.bytes(progress),
+        }
+    }
+
     fn find(&mut self, code: Code, subject: impl fmt::Display, detail: impl Into<String>, repaired: bool) {
         add(&mut self.report, code, subject, detail, repaired);
     }

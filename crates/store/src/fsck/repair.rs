@@ -5,17 +5,21 @@ use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use deltaport_oci::manifest::View;
 use deltaport_oci::{Digest, RepositoryName, Tag};
 
 use super::Check;
 use crate::blobs::place;
+use crate::bucket::Place;
 use crate::disk;
 use crate::error::Result;
 use crate::layout::Layout;
 use crate::names::sql::values;
-use crate::names::{self, Tx, blobs, database, manifests, repositories, review, sessions, tags};
+use crate::names::{
+    self, Tx, blobs, database, doomed, manifests, parts, repositories, review, sessions, tags,
+};
 
 /// What mending works on.
 pub(super) struct Mend<'a> {
@@ -66,6 +70,35 @@ impl Mend<'_> {
         }
         self.tx.connection.execute("DELETE FROM blob WHERE digest = ?1", values![digest])?;
         Ok(())
+    }
+
+    /// Forgets an object that is lost or damaged: what is in no row of a manifest besides, with every name that needs it. A
+    /// damaged one stays where it is, as one that nothing refers to.
+    pub(super) fn forget_object(&mut self, digest: &Digest) -> Result<()> {
+        for repository in blobs::holders(self.tx.connection, digest, usize::MAX)? {
+            blobs::unlink(&mut self.tx, &repository, digest)?;
+        }
+        match self.manifest_bytes(digest)? {
+            Some(_) => {
+                self.tx
+                    .connection
+                    .execute("UPDATE blob SET place = NULL WHERE digest = ?1", values![digest])?;
+            }
+            None => {
+                self.tx.connection.execute("DELETE FROM blob WHERE digest = ?1", values![digest])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has an object removed that nothing refers to.
+    pub(super) fn doom(&mut self, place: &Place) -> Result<()> {
+        doomed::put(&self.tx, place, None, Duration::ZERO)
+    }
+
+    /// Ends an upload whose bytes are in a bucket.
+    pub(super) fn end_upload_in_bucket(&mut self, id: &str) -> Result<()> {
+        parts::end_but(&self.tx, id, None)
     }
 
     /// The bytes of a manifest from a row whose bytes are good.

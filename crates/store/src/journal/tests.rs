@@ -153,7 +153,13 @@ async fn make_history(store: &Store, name: &str, rounds: usize) {
 
 fn assert_clean(layout: &Layout) {
     let report = fsck(
-        &FsckOptions { root: layout.root().to_owned(), names: crate::NamesOptions::Directory, repair: false },
+        &FsckOptions {
+            bytes: crate::ByteStore::Directory,
+            rehash: false,
+            root: layout.root().to_owned(),
+            names: crate::NamesOptions::Directory,
+            repair: false,
+        },
         &|_| {},
     )
     .unwrap();

@@ -68,7 +68,6 @@ pub(crate) fn remove(tx: &Tx<'_>, place: &Place) -> Result<()> {
 }
 
 /// Whether anything refers to an object, or will have it removed.
-#[expect(dead_code, reason = "for fsck")]
 pub(crate) fn is_known(connection: &Connection, place: &Place) -> Result<bool> {
     connection.one(
         "SELECT EXISTS (SELECT 1 FROM blob WHERE place = ?1)

@@ -209,9 +209,7 @@ pub(crate) fn rest(
 }
 
 fn forget_tail(tx: &Tx<'_>, id: &str) -> Result<()> {
-    let tail: Option<Option<Place>> =
-        tx.connection.optional("SELECT tail FROM upload WHERE id = ?1", values![id], |row| row.get(0))?;
-    if let Some(tail) = tail.flatten() {
+    if let Some(tail) = tail(tx.connection, id)? {
         doomed::put(tx, &tail, None, LEASE)?;
     }
     tx.connection.execute("UPDATE upload SET tail = NULL, rest = NULL WHERE id = ?1", values![id])?;
@@ -253,7 +251,7 @@ pub(crate) fn expire(tx: &Tx<'_>, id: &str, before: i64) -> Result<bool> {
 }
 
 /// Removes the row of an upload, and has its objects removed, but for the one that becomes a blob.
-fn end_but(tx: &Tx<'_>, id: &str, kept: Option<&Place>) -> Result<()> {
+pub(crate) fn end_but(tx: &Tx<'_>, id: &str, kept: Option<&Place>) -> Result<()> {
     let objects: Option<[Option<Place>; 3]> = tx.connection.optional(
         "SELECT object, spare, tail FROM upload WHERE id = ?1",
         values![id],
@@ -273,13 +271,16 @@ fn end_but(tx: &Tx<'_>, id: &str, kept: Option<&Place>) -> Result<()> {
     super::sessions::end(tx, id).map(|_| ())
 }
 
-/// Objects of uploads that are whole: what has to be there. For checks.
-#[expect(dead_code, reason = "for fsck")]
-pub(crate) fn tails(connection: &Connection) -> Result<Vec<(String, Place, u64)>> {
-    let rows = connection.query(
-        "SELECT id, tail, position FROM upload WHERE tail IS NOT NULL ORDER BY id",
-        values![],
-        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-    )?;
-    Ok(rows)
+/// The uploads whose last bytes are an object, and which.
+pub(crate) fn tails(connection: &Connection) -> Result<Vec<(String, Place)>> {
+    connection.query("SELECT id, tail FROM upload WHERE tail IS NOT NULL ORDER BY id", values![], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })
+}
+
+/// The object with the last bytes of an upload.
+pub(crate) fn tail(connection: &Connection, id: &str) -> Result<Option<Place>> {
+    let found: Option<Option<Place>> =
+        connection.optional("SELECT tail FROM upload WHERE id = ?1", values![id], |row| row.get(0))?;
+    Ok(found.flatten())
 }

@@ -10,7 +10,11 @@ use deltaport_oci::Digest;
 use super::sql::{Connection, values};
 use super::{Tx, doomed};
 use crate::bucket::Place;
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// How long the object of a blob stays that was collected: whoever reads it at that time, or remembers where it is, comes
+/// to an end.
+const LINGER: Duration = Duration::from_secs(3600);
 
 /// What is known of a blob's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,19 +51,18 @@ pub(crate) fn put(tx: &Tx<'_>, digest: &Digest, size: u64, place: &Place) -> Res
     Ok(())
 }
 
-/// Forgets which object holds the bytes of a blob whose row goes, and has it removed.
+/// Has the object removed, in a while, that holds the bytes of a blob whose row goes.
 pub(crate) fn doom(tx: &Tx<'_>, digest: &Digest) -> Result<()> {
     let place: Option<Option<Place>> =
         tx.connection
             .optional("SELECT place FROM blob WHERE digest = ?1", values![digest], |row| row.get(0))?;
     match place.flatten() {
-        Some(place) => doomed::put(tx, &place, None, Duration::ZERO),
+        Some(place) => doomed::put(tx, &place, None, LINGER),
         None => Ok(()),
     }
 }
 
 /// Shows every blob that is an object, in the order of the names of the objects.
-#[expect(dead_code, reason = "for fsck")]
 pub(crate) fn each(
     connection: &Connection,
     mut visit: impl FnMut(Place, Digest, u64) -> Result<()>,
@@ -72,4 +75,32 @@ pub(crate) fn each(
             Ok(ControlFlow::Continue(()))
         },
     )
+}
+
+/// Blobs that are objects, in the order of the names of the objects, behind `last`, at most `limit`.
+pub(crate) fn after(
+    connection: &Connection,
+    last: Option<&Place>,
+    limit: usize,
+) -> Result<Vec<(Digest, Place, u64)>> {
+    connection.query(
+        "SELECT digest, place, size FROM blob WHERE place > ?1 ORDER BY place LIMIT ?2",
+        values![*last.map_or("", Place::as_str), limit],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )
+}
+
+/// Fails when the bytes of blobs are certainly not where the store is told to look for them.
+pub(crate) fn check(connection: &Connection, in_bucket: bool) -> Result<()> {
+    let objects = connection.exists("SELECT 1 FROM blob WHERE place IS NOT NULL LIMIT 1", values![])?;
+    let wrong = match in_bucket {
+        false => objects,
+        true => !objects && connection.exists("SELECT 1 FROM repository_blob LIMIT 1", values![])?,
+    };
+    let text = match (wrong, in_bucket) {
+        (false, _) => return Ok(()),
+        (true, true) => "the bytes that names tell of are in a directory and not in a bucket",
+        (true, false) => "the bytes that names tell of are in a bucket and not in a directory",
+    };
+    Err(Error::Unusable(format!("{text}; correct storage.blobs, or move them with `deltaport migrate`")))
 }

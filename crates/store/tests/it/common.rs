@@ -23,6 +23,7 @@ pub(crate) const OWNER: &str = "alice";
 pub(crate) struct Home {
     directory: TempDir,
     database: Option<Database>,
+    /// The service and the bucket with the bytes of blobs.
     bucket: Option<(Server, String)>,
 }
 
@@ -44,9 +45,20 @@ impl Home {
 
     /// With names in PostgreSQL and bytes in a bucket, so that stores in several directories are replicas.
     pub(crate) fn hub() -> Self {
+        Self::postgres().and_bucket()
+    }
+
+    /// With bytes in a bucket.
+    pub(crate) fn and_bucket(mut self) -> Self {
         let server = Server::start();
         let bucket = server.bucket();
-        Self { bucket: Some((server, bucket)), ..Self::postgres() }
+        self.bucket = Some((server, bucket));
+        self
+    }
+
+    /// The service with the bucket, and the bucket's name.
+    pub(crate) fn service(&self) -> &(Server, String) {
+        self.bucket.as_ref().expect("bytes in a bucket")
     }
 
     /// A directory for another replica. Where bytes are in files, both have the same.
@@ -77,30 +89,45 @@ impl Home {
         self.directory.path()
     }
 
-    /// Whether names are in the directory: only those have a journal.
+    /// Whether all is in the directory: only then can names be made again.
     pub(crate) fn is_embedded(&self) -> bool {
+        self.database.is_none() && self.has_files()
+    }
+
+    /// Whether names are in the directory.
+    pub(crate) fn has_names(&self) -> bool {
         self.database.is_none()
     }
 
+    /// Whether the bytes of blobs are in the directory.
+    pub(crate) fn has_files(&self) -> bool {
+        self.bucket.is_none()
+    }
+
+    /// How many bytes the blobs take. Objects stay for a while when their rows are gone.
+    pub(crate) fn blob_bytes(&self) -> u64 {
+        match self.has_files() {
+            true => on_disk(self.path()),
+            false => {
+                let rows = self.sql("SELECT CAST(coalesce(sum(size), 0) AS bigint) FROM blob");
+                rows[0].parse().unwrap()
+            }
+        }
+    }
+
     pub(crate) fn options(&self) -> Options {
-        let bytes = match &self.bucket {
-            None => ByteStore::Directory,
-            Some((server, bucket)) => ByteStore::Bucket(Box::new(BucketOptions {
-                endpoint: Some(server.endpoint()),
-                region: Some(s3::REGION.to_owned()),
-                path_style: true,
-                credentials: Credentials::Key {
-                    id: s3::ACCESS_KEY.to_owned(),
-                    secret: s3::SECRET_KEY.to_owned(),
-                },
-                ..BucketOptions::new(&**bucket)
-            })),
-        };
-        Options { names: self.names(), bytes, ..options(self.path()) }
+        Options { names: self.names(), bytes: self.bytes(), ..options(self.path()) }
     }
 
     pub(crate) async fn open(&self) -> Store {
         Store::open(self.options()).await.unwrap()
+    }
+
+    fn bytes(&self) -> ByteStore {
+        match &self.bucket {
+            Some((server, bucket)) => ByteStore::Bucket(Box::new(bucket_options(server, bucket))),
+            None => ByteStore::Directory,
+        }
     }
 
     pub(crate) fn names(&self) -> NamesOptions {
@@ -109,7 +136,17 @@ impl Home {
 
     /// Checks a store that is closed.
     pub(crate) fn check(&self, repair: bool) -> Report {
-        fsck(&FsckOptions { root: self.path().to_owned(), names: self.names(), repair }, &|_| {}).unwrap()
+        fsck(
+            &FsckOptions {
+                bytes: self.bytes(),
+                rehash: true,
+                root: self.path().to_owned(),
+                names: self.names(),
+                repair,
+            },
+            &|_| {},
+        )
+        .unwrap()
     }
 
     /// Fails the test unless a store that is closed is clean.
@@ -145,6 +182,39 @@ impl Home {
     pub(crate) fn queued(&self) -> u64 {
         self.sql("SELECT count(*) FROM review")[0].parse().unwrap()
     }
+}
+
+/// A bucket of a service of the test kit, with small parts.
+pub(crate) fn bucket_options(server: &Server, bucket: &str) -> BucketOptions {
+    BucketOptions {
+        prefix: "hub/one".to_owned(),
+        endpoint: Some(server.endpoint()),
+        region: Some(s3::REGION.to_owned()),
+        path_style: true,
+        credentials: Credentials::Key { id: s3::ACCESS_KEY.to_owned(), secret: s3::SECRET_KEY.to_owned() },
+        part_size: 5 << 20,
+        timeout: Duration::from_secs(2),
+        retries: 3,
+        retry_for: Duration::from_secs(3),
+        scratch: 64 << 20,
+        ..BucketOptions::new(bucket)
+    }
+}
+
+/// The bytes of the files of blobs.
+fn on_disk(root: &Path) -> u64 {
+    let mut sum = 0;
+    let mut left = vec![root.join("blobs")];
+    while let Some(directory) = left.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let entry = entry.unwrap();
+            match entry.file_type().unwrap().is_dir() {
+                true => left.push(entry.path()),
+                false => sum += entry.metadata().unwrap().len(),
+            }
+        }
+    }
+    sum
 }
 
 /// How many entries the collector's queue has.
@@ -276,7 +346,17 @@ pub(crate) fn assert_clean(root: &Path) {
 }
 
 pub(crate) fn check(root: &Path, repair: bool) -> Report {
-    fsck(&FsckOptions { root: root.to_owned(), names: NamesOptions::Directory, repair }, &|_| {}).unwrap()
+    fsck(
+        &FsckOptions {
+            bytes: deltaport_store::ByteStore::Directory,
+            rehash: false,
+            root: root.to_owned(),
+            names: NamesOptions::Directory,
+            repair,
+        },
+        &|_| {},
+    )
+    .unwrap()
 }
 
 /// Everything that names say, in words, without times and row numbers.

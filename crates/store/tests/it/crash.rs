@@ -179,6 +179,8 @@ impl Acknowledged {
     async fn verify(&mut self, root: &Path, blobs_may_be_collected: bool) {
         let report = fsck(
             &FsckOptions {
+                bytes: deltaport_store::ByteStore::Directory,
+                rehash: false,
                 root: root.to_owned(),
                 names: deltaport_store::NamesOptions::Directory,
                 repair: false,

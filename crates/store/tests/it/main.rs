@@ -10,4 +10,5 @@ mod damage;
 mod embedded;
 mod faults;
 mod partials;
+mod scale;
 mod shared;

@@ -1,7 +1,11 @@
 //! Bytes in a bucket: what is asked of the service, what becomes visible when, and what is left behind.
 
 mod broken;
+mod check;
 mod reads;
+#[path = "../suite/mod.rs"]
+#[allow(clippy::duplicate_mod, reason = "the same suite for another place")]
+mod suite;
 mod uploads;
 
 use std::path::Path;
@@ -9,10 +13,15 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use deltaport_oci::Digest;
-use deltaport_store::{BucketOptions, ByteStore, Credentials, Options, Store};
-use deltaport_testkit::s3::{self, Server};
+use deltaport_store::{BucketOptions, ByteStore, Options, Store};
+use deltaport_testkit::s3::Server;
 
 use crate::common::*;
+
+/// What the suite's stores are: with names in the directory.
+fn home() -> crate::common::Home {
+    crate::common::Home::embedded().and_bucket()
+}
 
 /// The size of the parts here: small, so that tests are fast.
 pub(crate) const PART: u64 = 5 << 20;
@@ -36,22 +45,7 @@ impl Home {
     }
 
     pub(crate) fn bucket_options(&self) -> BucketOptions {
-        BucketOptions {
-            prefix: "hub/one".to_owned(),
-            endpoint: Some(self.server.endpoint()),
-            region: Some(s3::REGION.to_owned()),
-            path_style: true,
-            credentials: Credentials::Key {
-                id: s3::ACCESS_KEY.to_owned(),
-                secret: s3::SECRET_KEY.to_owned(),
-            },
-            part_size: PART,
-            timeout: Duration::from_secs(2),
-            retries: 3,
-            retry_for: Duration::from_secs(3),
-            scratch: 64 << 20,
-            ..BucketOptions::new(&*self.bucket)
-        }
+        crate::common::bucket_options(&self.server, &self.bucket)
     }
 
     pub(crate) fn options(&self) -> Options {

@@ -1,7 +1,7 @@
 //! Reading objects, by stream, as a local copy, and by others at an address.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use deltaport_oci::Digest;
 use deltaport_oci::wire::ByteRange;
@@ -60,6 +60,10 @@ async fn whoever_remembers_an_object_that_is_gone_finds_the_next() {
     let digest = push_blob(&store, &a, bytes.clone()).await.unwrap();
     let old = store.blobs().open(&digest).await.unwrap().unwrap();
     store.names().unlink_blob(&a, &digest).await.unwrap();
+    // Whoever reads while it is collected comes to an end.
+    store.collect(SystemTime::now() + Duration::from_secs(3601)).await.unwrap();
+    assert!(store.blobs().open(&digest).await.unwrap().is_none());
+    assert_eq!(read_all(&old).await, bytes);
     home.collect(&store).await;
     assert_eq!(home.objects(), 0);
     push_blob(&store, &a, bytes.clone()).await.unwrap();

@@ -1,6 +1,5 @@
 //! What may be evicted, in which order, what goes with it and what never does; and that what takes the room adds up.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use deltaport_oci::{Digest, RepositoryName, media_type};
@@ -64,26 +63,10 @@ async fn has(store: &Store, app: &RepositoryName, digest: &Digest) -> bool {
     store.names().manifest(app, &reference).await.unwrap().is_some()
 }
 
-/// The bytes of the files of blobs.
-fn on_disk(root: &Path) -> u64 {
-    let mut sum = 0;
-    let mut left = vec![root.join("blobs")];
-    while let Some(directory) = left.pop() {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let entry = entry.unwrap();
-            match entry.file_type().unwrap().is_dir() {
-                true => left.push(entry.path()),
-                false => sum += entry.metadata().unwrap().len(),
-            }
-        }
-    }
-    sum
-}
-
 /// Looks at what takes the room, and that it adds up.
 fn room(home: &Home) -> deltaport_store::Usage {
     let usage = usage(home.path(), &home.names()).unwrap();
-    assert_eq!(usage.blobs, on_disk(home.path()));
+    assert_eq!(usage.blobs, home.blob_bytes());
     assert_eq!(usage.alone + usage.shared + usage.unheld, usage.blobs);
     assert_eq!(usage.repositories.iter().map(|held| held.alone).sum::<u64>(), usage.alone);
     usage
@@ -139,7 +122,7 @@ async fn an_image_goes_with_all_that_is_its_own_and_its_bytes_go_at_once() {
     let delta = push_blob(&store, &app, noise(23, 700)).await.unwrap();
     let [from, to] = [&alone, &shared].map(|image| image.view.layers[0].digest);
     names.put_layer_delta(&app, &from, &to, &LayerDelta::Blob(delta)).await.unwrap();
-    assert_eq!(room(&dir).cached, on_disk(dir.path()));
+    assert_eq!(room(&dir).cached, dir.blob_bytes());
 
     let before = names.cached_bytes().await.unwrap();
     let evicted = names.evict_cached(first(&store, &root.digest).await).await.unwrap().unwrap();
@@ -158,7 +141,7 @@ async fn an_image_goes_with_all_that_is_its_own_and_its_bytes_go_at_once() {
         names.evict_cached(first(&store, &digest).await).await.unwrap().unwrap();
     }
     store.collect(SystemTime::now()).await.unwrap();
-    assert_eq!((on_disk(dir.path()), names.cached_bytes().await.unwrap()), (0, 0));
+    assert_eq!((dir.blob_bytes(), names.cached_bytes().await.unwrap()), (0, 0));
     assert!(!names.repository_exists(&app).await.unwrap());
     store.close().await.unwrap();
     drop(store);
@@ -242,7 +225,7 @@ async fn what_takes_the_room_adds_up() {
     assert_eq!((of("own").alone, of("own").shared), (0, usage.shared));
     assert_eq!((of("hub.example/app").alone, of("hub.example/app").shared), (7000 + manifest, usage.shared));
     assert_eq!(usage.cached, 7000 + manifest, "the rest was pushed, too");
-    assert_eq!(usage.places.names > 0, dir.is_embedded());
+    assert_eq!(usage.places.names > 0, dir.has_names());
     assert!(usage.places.uploads >= 500, "{usage:?}");
     drop(staging);
     assert!(

@@ -25,11 +25,13 @@ async fn chunks_add_up_also_over_restarts() {
         at = end as u64;
         store.close().await.unwrap();
         drop(store);
-        // What a crash leaves of a chunk that was not acknowledged.
-        let path = dir.path().join("uploads").join(&id);
-        let mut torn = std::fs::read(&path).unwrap();
-        torn.extend_from_slice(b"torn");
-        std::fs::write(&path, torn).unwrap();
+        if dir.has_files() {
+            // What a crash leaves of a chunk that was not acknowledged.
+            let path = dir.path().join("uploads").join(&id);
+            let mut torn = std::fs::read(&path).unwrap();
+            torn.extend_from_slice(b"torn");
+            std::fs::write(&path, torn).unwrap();
+        }
         dir.assert_clean();
         store = dir.open().await;
         assert_eq!(store.uploads().offset(&a, &id, OWNER).await.unwrap(), at);
@@ -191,7 +193,8 @@ async fn abandoned_uploads_expire() {
     assert_eq!(uploads.offset(&a, &ids[2], OWNER).await.unwrap(), 1000);
     drop(busy);
     store.close().await.unwrap();
-    assert_eq!(std::fs::read_dir(dir.path().join("uploads")).unwrap().count(), 1);
+    let left = usize::from(dir.has_files());
+    assert_eq!(std::fs::read_dir(dir.path().join("uploads")).unwrap().count(), left);
 }
 
 #[tokio::test]
