@@ -47,7 +47,7 @@ const OUTCOMES_KEPT: Duration = Duration::from_secs(3600);
 /// The advisory lock that is the line: "deltaliN" in ASCII.
 const LINE: i64 = 0x6465_6c74_616c_694e;
 
-const BEGIN: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL enable_seqscan = off";
+const BEGIN: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE";
 /// The time is asked for with it.
 const MARK: &str = "INSERT INTO outcome (id, at, made) VALUES (?1, now_in_milliseconds(), 1) RETURNING at";
 
@@ -99,6 +99,9 @@ impl Shared {
     ) -> Result<T> {
         Self::with_server(options, |connection| {
             schema::check(connection)?;
+            // It looks at everything, and may take its time.
+            session(connection)?.take_time()?;
+            connection.batch("SET enable_seqscan = on")?;
             work(connection)
         })
     }
@@ -180,7 +183,7 @@ impl Shared {
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        let permit = self.pool.permit().await?;
+        let permit = self.pool.permit_to_change().await?;
         let shared = self.clone();
         let changing = move || {
             let result = shared.change_blocking(work);

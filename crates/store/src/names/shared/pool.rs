@@ -18,6 +18,8 @@ use crate::names::sql::{Connection, Session};
 
 /// How long one waits for a connection while all are in use.
 const WAIT: Duration = Duration::from_secs(10);
+/// One in so many connections is not for changes: those may wait for each other, and pulls go on meanwhile.
+const KEPT_FOR_READS: usize = 4;
 /// How long after a connection could not be made nobody tries again. What is remembered is served without waiting for
 /// each attempt, and a server that comes up is not met by everybody at once.
 const REST: Duration = Duration::from_millis(500);
@@ -33,6 +35,8 @@ pub(super) struct Pool {
     pub(super) address: String,
     runtime: Handle,
     permits: Arc<Semaphore>,
+    /// Those who change something need one of these, too.
+    change_permits: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
     /// When a connection could last not be made, and why.
     failed: Mutex<Option<(Instant, String)>>,
@@ -43,13 +47,15 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(options: &PostgresOptions, runtime: Handle) -> Result<Self> {
         let Address { config, schema, text } = Address::new(options)?;
+        let connections = options.connections.max(1);
         Ok(Self {
             config,
             schema,
             tls: options.tls.clone().map(Tls),
             address: text,
             runtime,
-            permits: Arc::new(Semaphore::new(options.connections.max(1))),
+            permits: Arc::new(Semaphore::new(connections)),
+            change_permits: Arc::new(Semaphore::new(connections - connections / KEPT_FOR_READS)),
             idle: Mutex::default(),
             failed: Mutex::default(),
             sent: Arc::default(),
@@ -63,8 +69,16 @@ impl Pool {
 
     /// The right to use one connection.
     pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit> {
-        let permit = Arc::clone(&self.permits).acquire_owned();
-        match tokio::time::timeout(WAIT, permit).await {
+        self.wait_for(&self.permits).await
+    }
+
+    /// The right to change something with one connection.
+    pub(super) async fn permit_to_change(&self) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        Ok((self.wait_for(&self.change_permits).await?, self.permit().await?))
+    }
+
+    async fn wait_for(&self, permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
+        match tokio::time::timeout(WAIT, Arc::clone(permits).acquire_owned()).await {
             Ok(permit) => permit.map_err(|_| Error::closed()),
             Err(_) => Err(away(format!("{}: every connection is in use", self.address))),
         }
@@ -94,6 +108,7 @@ impl Pool {
 
     /// Gives no more permits.
     pub(super) fn close(&self) {
+        self.change_permits.close();
         self.permits.close();
         self.drain();
     }
@@ -137,11 +152,14 @@ impl Pool {
         }
     }
 
-    /// Says to a new session how long it may take, and where it works.
+    /// Says to a new session how long it may take, and where it works. Every statement has its index; a plan that was made
+    /// while a table was small must not go through all of it when it is large, and in a transaction that conflicts with
+    /// every write.
     fn prepare(&self, client: Client) -> Result<Connection> {
         let session = Session::new(client, self.runtime.clone(), Arc::clone(&self.sent));
         session.batch(&format!(
-            "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}; SET client_min_messages = 'warning'",
+            "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {};
+             SET client_min_messages = 'warning'; SET enable_seqscan = off; SET jit = off",
             STATEMENT_TIMEOUT.as_millis(),
             IDLE_IN_TRANSACTION.as_millis()
         ))?;

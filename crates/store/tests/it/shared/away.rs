@@ -72,6 +72,46 @@ async fn what_is_remembered_is_served_and_changes_come_again() {
     home.assert_clean();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pulls_go_on_while_changes_wait() {
+    let home = Home::postgres();
+    let store = home.open().await;
+    let app = repository("app");
+    store.names().put_manifest(&app, lone(0, &["v"])).await.unwrap();
+    let holding = std::thread::scope(|scope| {
+        // As a backup or an index that is being made might.
+        let hold = scope.spawn(|| {
+            home.sql("BEGIN; LOCK TABLE tag IN SHARE ROW EXCLUSIVE MODE; SELECT pg_sleep(2); COMMIT");
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        let pushes: Vec<_> = (1..30)
+            .map(|number| {
+                let (store, app) = (store.clone(), app.clone());
+                tokio::spawn(async move { store.names().put_manifest(&app, lone(number, &["v"])).await })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!hold.is_finished());
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                let begun = Instant::now();
+                for _ in 0..20 {
+                    let v = Reference::Tag(tag("v"));
+                    assert!(store.names().manifest(&app, &v).await.unwrap().is_some());
+                }
+                assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+            });
+        });
+        assert!(!hold.is_finished(), "nobody has waited for the lock");
+        pushes
+    });
+    for pushed in holding {
+        pushed.await.unwrap().unwrap();
+    }
+    store.close().await.unwrap();
+    home.assert_clean();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_database_that_is_restarted_under_load_loses_nothing_that_was_acknowledged() {
     let server = postgres::Server::start();

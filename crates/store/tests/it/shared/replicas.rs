@@ -203,7 +203,8 @@ async fn what_is_linked_while_it_is_collected_is_there_or_was_not_linked() {
             here.collect(later()).await.unwrap();
         };
         let link = async {
-            tokio::time::sleep(Duration::from_millis(round)).await;
+            // Before it, and ever later.
+            tokio::time::sleep(Duration::from_millis(round / 3 * 2)).await;
             there.names().link_blob(&app, &blob).await.unwrap()
         };
         let ((), was_linked) = tokio::join!(collect, link);
