@@ -45,10 +45,7 @@ pub struct Collected {
 pub(crate) async fn collect(core: Arc<Core>, now: SystemTime) -> Result<Collected> {
     let _alone = core.collecting.lock().await;
     // Rows have the time of the clock of a shared database.
-    let now = match core.database.shared() {
-        Some(shared) => shared.by_its_clock(now).await?,
-        None => now,
-    };
+    let now = core.database.by_its_clock(now).await?;
     let mut collected = Collected {
         uploads: expire_uploads(&core, now).await?,
         partials: partial::expire(&core, now).await?,

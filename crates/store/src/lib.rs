@@ -4,9 +4,9 @@
 //! contract, in one sentence: **nothing is visible under a digest unless its bytes hashed to it and are durable, and a
 //! name points only to what is visible** (a sparse index says itself which of its children are absent).
 //!
-//! Bytes are content-addressed files or objects of a bucket, written once ([`Blobs`], [`Uploads`]); names are rows of an embedded SQLite
-//! database ([`Names`]). [`Store`] joins the two where an operation needs both.
-
+//! Bytes are content-addressed files or objects of a bucket, written once ([`Blobs`], [`Uploads`]); names are rows of an
+//! embedded SQLite database, or of a PostgreSQL that replicas share ([`Names`]). [`Store`] joins the two where an operation
+//! needs both.
 //!
 //! Everything that changes something goes the same way: bytes are synced, renamed into place and their directory is
 //! synced; then one thread commits the names of all who wait and appends them to the journal; then they are answered.

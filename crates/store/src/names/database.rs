@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use rusqlite::OpenFlags;
 use serde_json::value::RawValue;
@@ -83,6 +84,14 @@ impl Database {
         match &self.engine {
             Engine::Embedded { .. } => None,
             Engine::Shared(shared) => Some(shared),
+        }
+    }
+
+    /// What `time`, by the clock of this process, is by that of the database, which rows have their times from.
+    pub(crate) async fn by_its_clock(&self, time: SystemTime) -> Result<SystemTime> {
+        match &self.engine {
+            Engine::Embedded { .. } => Ok(time),
+            Engine::Shared(shared) => shared.by_its_clock(time).await,
         }
     }
 

@@ -497,21 +497,20 @@ impl Names {
 
     /// What is noted under a topic and a key, if that still holds.
     pub async fn note(&self, topic: &'static str, key: &str) -> Result<Option<i64>> {
-        let (key, now) = (key.to_owned(), milliseconds(SystemTime::now()));
-        self.core.database.read(move |names| notes::find(names, topic, &key, now)).await
+        let key = key.to_owned();
+        self.core.database.read(move |names| notes::find(names, topic, &key)).await
     }
 
     /// Notes a value for `life`, in place of an earlier one. Notes are no names: they may be forgotten, and are after
     /// [`rebuild`](crate::rebuild). See [`Names::trim_notes`].
     pub async fn put_note(&self, topic: &'static str, key: &str, value: i64, life: Duration) -> Result<()> {
-        let (key, until) = (key.to_owned(), milliseconds(SystemTime::now() + life));
-        self.core.database.change(move |tx| notes::put(tx, topic, &key, value, until)).await
+        let key = key.to_owned();
+        self.core.database.change(move |tx| notes::put(tx, topic, &key, value, life)).await
     }
 
     /// Forgets the notes that do not hold any more, and of the others of a topic all but the `limit` that hold longest.
     pub async fn trim_notes(&self, topic: &'static str, limit: usize) -> Result<()> {
-        let now = milliseconds(SystemTime::now());
-        self.core.database.change(move |tx| notes::trim(tx, topic, limit, now)).await
+        self.core.database.change(move |tx| notes::trim(tx, topic, limit)).await
     }
 
     /// How many bytes are here only because they came from upstreams: the disk would have as many more without them.

@@ -76,7 +76,8 @@ impl Uploads {
 
     /// Ends the upload of `owner` that has been idle for longest; `false` when none has been for [`MIN_IDLE`].
     async fn end_longest_idle(&self, owner: &str) -> Result<bool> {
-        let before = milliseconds(SystemTime::now() - MIN_IDLE);
+        let now = self.core.database.by_its_clock(SystemTime::now()).await?;
+        let before = milliseconds(now - MIN_IDLE);
         let owner = owner.to_owned();
         let idle = self.core.database.read(move |names| sessions::idle(names, &owner, before)).await?;
         for id in idle {

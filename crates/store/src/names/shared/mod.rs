@@ -38,6 +38,8 @@ const ATTEMPTS: u32 = 60;
 const PATIENCE: Duration = Duration::from_secs(40);
 /// How often it is run before it stands in line with others that had no luck either.
 const FREE_ATTEMPTS: u32 = 4;
+/// How often a change is begun anew because its connection broke.
+const BREAKS: u32 = 4;
 /// How long one waits at most before the next attempt; the first wait is a hundredth of it.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// How long one tries to learn what became of a commit.
@@ -195,9 +197,9 @@ impl Shared {
 
     /// The same on the thread of the caller.
     pub(crate) fn change_blocking<T>(&self, work: impl Fn(&mut Tx<'_>) -> Result<T>) -> Result<T> {
-        let (begun, mut last) = (Instant::now(), Error::closed());
+        let (begun, mut breaks, mut last) = (Instant::now(), 0, Error::closed());
         for attempt in 0..ATTEMPTS {
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > PATIENCE || breaks > BREAKS {
                 break;
             }
             let connection = self.pool.take()?;
@@ -221,7 +223,9 @@ impl Shared {
                 Attempt::Again(Trouble::Broken, error) => {
                     drop(connection);
                     self.pool.drain();
+                    breaks += 1;
                     last = error;
+                    pause(breaks)?;
                 }
                 Attempt::Again(_, error) => {
                     self.put_back(connection)?;

@@ -73,6 +73,27 @@ async fn what_is_remembered_is_served_and_changes_come_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_must_not_be_written_to_is_as_good_as_away() {
+    let home = Home::postgres();
+    let store = home.open().await;
+    let app = repository("app");
+    store.names().put_manifest(&app, lone(0, &["v"])).await.unwrap();
+    // As after a failover, on the standby or before it has been promoted.
+    let name = home.database().name();
+    home.sql(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
+    home.database().disconnect_everybody();
+    let begun = Instant::now();
+    assert!(is_away(store.names().put_manifest(&app, lone(1, &["v"])).await));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let found = store.names().manifest(&app, &Reference::Tag(tag("v"))).await.unwrap().unwrap();
+    assert_eq!(found.digest, lone(0, &[]).digest, "it can be read");
+    home.sql(&format!("BEGIN READ WRITE; ALTER DATABASE {name} RESET default_transaction_read_only; COMMIT"));
+    home.database().disconnect_everybody();
+    until_it_is_back(&store).await;
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pulls_go_on_while_changes_wait() {
     let home = Home::postgres();
     let store = home.open().await;
