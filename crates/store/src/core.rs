@@ -17,7 +17,7 @@ use crate::blobs::pool::Pool;
 use crate::blobs::recent::Recent;
 use crate::bucket::Bucket;
 use crate::disk::Space;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::faults::Faults;
 use crate::layout::Layout;
 use crate::names::database::Database;
@@ -61,6 +61,24 @@ impl Core {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         self.tasks.spawn_on(work, &self.runtime).await?
+    }
+
+    /// Asks the disk whether anything may be written; fails with [`Error::NoSpace`] when not. Local copies of objects go
+    /// first. Looks at the disk, which takes less time than going to another thread; removing copies blocks.
+    pub(crate) fn check_space(&self) -> Result<()> {
+        self.make_space(|| self.space.check())
+    }
+
+    /// Allows `bytes` to be written to the disk, likewise.
+    pub(crate) fn take_space(&self, bytes: u64) -> Result<()> {
+        self.make_space(|| self.space.take(bytes))
+    }
+
+    fn make_space(&self, ask: impl Fn() -> Result<()>) -> Result<()> {
+        match (ask(), &self.bucket) {
+            (Err(Error::NoSpace), Some(bucket)) if bucket.copies.clear(&self.layout)? => ask(),
+            (asked, _) => asked,
+        }
     }
 
     /// Runs `work` on a thread that may block.

@@ -190,7 +190,7 @@ impl Shared {
     }
 
     fn write(&self, core: &Core, body: &mut Body, batch: &[Bytes], size: u64) -> Result<()> {
-        core.space.take(size)?;
+        core.take_space(size)?;
         core.faults.at(faults::STAGE_WRITE)?;
         write_all_at(&self.file, batch, body.len)?;
         // Hashed after it was written, so that after a failure length and hash still belong together.

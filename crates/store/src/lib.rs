@@ -166,10 +166,14 @@ impl Store {
         self.core.to_the_end(collect::collect(Arc::clone(&self.core), now)).await
     }
 
-    /// How many bytes may still be written to the disk, the room counted in that writes must leave.
-    pub async fn free_disk(&self) -> Result<u64> {
+    /// How many bytes may still be written to the disk that blobs are on, the room counted in that writes must leave;
+    /// `None` when they are in a bucket.
+    pub async fn free_disk(&self) -> Result<Option<u64>> {
+        if self.core.bucket.is_some() {
+            return Ok(None);
+        }
         let core = Arc::clone(&self.core);
-        self.core.blocking(move || core.space.free()).await
+        self.core.blocking(move || core.space.free().map(Some)).await
     }
 
     /// Waits for what was acknowledged to be flushed, records how far partials have come, and closes the database. Later
@@ -186,7 +190,7 @@ impl Store {
     /// Whether names can be read and the disk has the room that it must keep; what `/readyz` asks. A shared database that
     /// is away makes no replica unready: it would make all of them so, and what each remembers can still be served.
     pub async fn ready(&self) -> Result<()> {
-        self.core.space.check()?;
+        self.core.check_space()?;
         if self.core.database.shared().is_some() {
             return Ok(());
         }

@@ -28,7 +28,7 @@ impl Staging {
     pub(crate) async fn begin(core: &Arc<Core>, algorithm: Algorithm) -> Result<Self> {
         let making = Arc::clone(core);
         core.blocking(move || {
-            making.space.check()?;
+            making.check_space()?;
             making.faults.at(faults::STAGE_CREATE)?;
             let path = making.layout.staged(&disk::random_name()?);
             let file = File::options().read(true).write(true).create_new(true).open(&path)?;

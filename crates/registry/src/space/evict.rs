@@ -94,8 +94,8 @@ impl Registry {
         let space = &self.options().space;
         let over = |cap: u64| if cached > cap { cached - (cap - cap / SLACK) } else { 0 };
         let over_cap = space.cached.map_or(0, over);
-        let free = self.store().free_disk().await?;
-        let short = if free < space.free { space.free - free + space.free / SLACK } else { 0 };
+        let free = self.store().free_disk().await?.filter(|free| *free < space.free);
+        let short = free.map_or(0, |free| space.free - free + space.free / SLACK);
         Ok(over_cap.max(short.min(cached)))
     }
 }

@@ -18,6 +18,7 @@ use crate::core::{Core, DigestLocks};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::inflow::Inflow;
+use crate::layout::Layout;
 
 /// How many copies are kept at most, however small.
 const COPIES: usize = 10_000;
@@ -74,6 +75,19 @@ impl Copies {
             kept.bytes += size;
             kept.files.put(digest, size);
         }
+    }
+
+    /// Removes all copies; whether there were any. Blocks.
+    pub(crate) fn clear(&self, layout: &Layout) -> io::Result<bool> {
+        let gone: Vec<Digest> = {
+            let mut kept = self.kept();
+            kept.bytes = 0;
+            std::iter::from_fn(|| kept.files.pop_lru()).map(|(digest, _)| digest).collect()
+        };
+        for digest in &gone {
+            disk::remove_if_there(&layout.copy(digest))?;
+        }
+        Ok(!gone.is_empty())
     }
 
     /// Forgets a copy that is not there any more.
@@ -142,7 +156,7 @@ async fn make(object: &Object) -> Result<File> {
     let core = &object.core;
     let making = Arc::clone(core);
     let opened = core.blocking(move || {
-        making.space.check()?;
+        making.check_space()?;
         Ok(tempfile::Builder::new().tempfile_in(making.layout.copies())?)
     });
     let (file, temporary) = opened.await?.into_parts();
@@ -186,6 +200,24 @@ mod tests {
         assert_eq!(copies.reserve(60).unwrap(), [Digest::sha256(b"a"), Digest::sha256(b"c")]);
         assert!(matches!(copies.reserve(60), Err(Error::NoSpace)), "the room is being filled");
         copies.settle(60, None);
+        assert!(copies.reserve(100).unwrap().is_empty());
+    }
+
+    #[test]
+    fn all_copies_go_when_the_disk_is_full() {
+        let home = tempfile::tempdir().unwrap();
+        let layout = Layout::new(home.path());
+        std::fs::create_dir(layout.copies()).unwrap();
+        let copies = Copies::new(100);
+        assert!(!copies.clear(&layout).unwrap());
+        for name in [&b"a"[..], b"b"] {
+            let digest = Digest::sha256(name);
+            std::fs::write(layout.copy(&digest), name).unwrap();
+            copies.reserve(40).unwrap();
+            copies.settle(40, Some(digest));
+        }
+        assert!(copies.clear(&layout).unwrap());
+        assert_eq!(std::fs::read_dir(layout.copies()).unwrap().count(), 0);
         assert!(copies.reserve(100).unwrap().is_empty());
     }
 }

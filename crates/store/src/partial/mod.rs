@@ -75,7 +75,7 @@ impl Partial {
         // The turn goes along: should the caller leave, nobody else comes in between.
         let (turn, file, record) = core
             .blocking(move || {
-                opening.space.check()?;
+                opening.check_space()?;
                 opening.faults.at(faults::STAGE_CREATE)?;
                 let (file, record) = take_up(&opening.layout, &wanted)?;
                 Ok((turn, file, record))

@@ -56,7 +56,7 @@ impl Uploads {
         algorithm: Option<Algorithm>,
         per_owner: usize,
     ) -> Result<String> {
-        self.core.space.check()?;
+        self.core.check_space()?;
         let id = disk::random_name()?;
         let state = Hasher::new(algorithm.unwrap_or(Algorithm::Sha256)).save();
         loop {
@@ -120,7 +120,7 @@ impl Uploads {
                 lease.release().await?;
                 return Err(Error::OutOfOrder { offset: progress.position });
             }
-            self.core.space.check()?;
+            self.core.check_space()?;
             let spool = Spool::open(&self.core, bucket, lease, progress).await?;
             return Ok(Appender(Way::Bucket(spool)));
         }
@@ -128,7 +128,7 @@ impl Uploads {
         if at.is_some_and(|at| at != session.position) {
             return Err(Error::OutOfOrder { offset: session.position });
         }
-        self.core.space.check()?;
+        self.core.check_space()?;
         let core = Arc::clone(&self.core);
         self.core
             .to_the_end(async move {

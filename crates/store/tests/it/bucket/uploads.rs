@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use deltaport_oci::{Algorithm, Digest};
 use deltaport_store::{BucketOptions, ByteStore, Error, Options, Store};
-use deltaport_testkit::s3::Kind;
+use deltaport_testkit::s3::{Fault, Kind};
 
 use super::*;
 
@@ -278,4 +278,64 @@ async fn two_who_finish_the_same_blob_leave_one_object() {
     home.collect(&store).await;
     assert_eq!(home.objects(), 0);
     assert!(store.blobs().open(&Digest::sha256(&bytes)).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_uploads_share_little_memory() {
+    let home = Home::new();
+    // Less than two parts: they have to take turns, and none may wait for another that waits.
+    let bucket = BucketOptions { memory: PART + 1, ..home.bucket_options() };
+    let store = Store::open(Options { bytes: ByteStore::Bucket(Box::new(bucket)), ..home.options() });
+    let store = store.await.unwrap();
+    let mut pushes = Vec::new();
+    for seed in 0..8 {
+        let store = store.clone();
+        pushes.push(tokio::spawn(async move {
+            let (name, bytes) = (format!("r{seed}"), noise(seed, 6_000_000 + seed as usize));
+            match seed % 2 {
+                0 => push_in_two(&store, &name, &bytes).await,
+                _ => push_blob(&store, &repository(&name), bytes.clone()).await.unwrap(),
+            }
+        }));
+    }
+    for (seed, push) in (0..).zip(pushes) {
+        let digest = push.await.unwrap();
+        let pulled = pull_blob(&store, &repository(&format!("r{seed}")), &digest).await.unwrap();
+        assert_eq!(pulled, noise(seed, 6_000_000 + seed as usize));
+    }
+}
+
+#[tokio::test]
+async fn what_was_fetched_in_part_goes_up_when_it_is_whole() {
+    let home = Home::new();
+    let a = repository("a");
+    let bytes = noise(1, 7_000_000);
+    let digest = Digest::sha256(&bytes);
+    let store = home.open().await;
+    let mut partial = store.blobs().partial(&a, &digest).await.unwrap();
+    partial.write(bytes.slice(..5_000_000)).await.unwrap();
+    partial.close().await;
+    store.close().await.unwrap();
+    drop(store);
+    assert_eq!(home.objects(), 0, "only what is proven goes up");
+
+    let store = home.open().await;
+    let mut partial = store.blobs().partial(&a, &digest).await.unwrap();
+    assert_eq!(partial.length(), 5_000_000);
+    partial.write(bytes.slice(5_000_000..)).await.unwrap();
+    assert!(partial.is_whole().await.unwrap());
+    let reader = partial.reader();
+    // The bucket is away: what has been fetched is not lost.
+    home.server.breaks(Fault::Status(503), |_| true);
+    assert!(matches!(partial.commit().await, Err(Error::Unavailable { .. })));
+    assert_eq!(read_all(&reader).await, bytes, "whoever reads along goes on");
+    home.server.mends();
+    let partial = store.blobs().partial(&a, &digest).await.unwrap();
+    assert_eq!(partial.length(), 7_000_000);
+    assert_eq!(partial.commit().await.unwrap(), 7_000_000);
+    assert_eq!(pull_blob(&store, &a, &digest).await.unwrap(), bytes);
+    assert_eq!(std::fs::read_dir(home.root().join("partial")).unwrap().count(), 0);
+    home.tidy(&store).await;
+    assert_eq!((home.objects(), home.server.unfinished(&home.bucket)), (1, 0));
+    assert_eq!(store.free_disk().await.unwrap(), None, "blobs take no disk here");
 }
