@@ -9,7 +9,8 @@ use deltaport_oci::wire::ByteRange;
 use deltaport_oci::{Digest, RepositoryName};
 use deltaport_registry::vend::DeltaAnswer;
 use deltaport_registry::{NewManifest, Options, Registry};
-use deltaport_store::{Faults, Store};
+use deltaport_store::{BucketOptions, ByteStore, Credentials, Faults, Store};
+use deltaport_testkit::s3::{self, Fault, Kind, Server};
 use deltaport_testkit::sample::{self, Content, Image};
 use deltaport_trust::{Access, Caller, Rules};
 use futures_util::StreamExt as _;
@@ -28,9 +29,14 @@ impl Hub {
 
     /// A hub over what is in a directory, with settings of its own.
     async fn open(home: TempDir, settings: impl Fn(&mut Options)) -> Self {
+        Self::over(home, ByteStore::Directory, settings).await
+    }
+
+    /// The same with its blobs where `bytes` says.
+    async fn over(home: TempDir, bytes: ByteStore, settings: impl Fn(&mut Options)) -> Self {
         let store = Store::open(deltaport_store::Options {
             root: home.path().to_owned(),
-            bytes: deltaport_store::ByteStore::Directory,
+            bytes,
             keep_free: 0,
             manifest_cache: 1 << 20,
             grace: Duration::from_secs(600),
@@ -174,6 +180,46 @@ async fn a_delta_is_made_once_while_the_asker_waits() {
     let (mut bases, scratch) = ([Cursor::new(&old.bytes)], Cursor::new(Vec::new()));
     deltaport_delta::apply(&mut bases, &delta[..], &mut made, scratch, &limits).unwrap();
     assert!(made == new.bytes);
+}
+
+#[tokio::test]
+async fn layers_in_a_bucket_are_copied_once_for_all_their_deltas() {
+    let server = Server::start();
+    let bucket = BucketOptions {
+        endpoint: Some(server.endpoint()),
+        region: Some(s3::REGION.to_owned()),
+        path_style: true,
+        credentials: Credentials::Key { id: s3::ACCESS_KEY.to_owned(), secret: s3::SECRET_KEY.to_owned() },
+        retries: 1,
+        retry_for: Duration::from_secs(1),
+        ..BucketOptions::new(server.bucket())
+    };
+    let home = tempfile::tempdir().unwrap();
+    let hub = Hub::over(home, ByteStore::Bucket(Box::new(bucket)), |_| ()).await;
+    let files = sample::files(1, 60, 10_000);
+    let old = sample::layer_of(&files);
+    let [new, other] = [2, 3].map(|seed| sample::layer_of(&sample::changed(&files, seed, 20)));
+    hub.push_layers("app", &[&old, &new, &other]).await;
+
+    let before = server.counts();
+    let made = hub.ask_on("app", &new, &[&old]).await.unwrap();
+    let second = hub.ask_on("app", &other, &[&old]).await.unwrap();
+    assert_eq!((server.counts() - before).of(Kind::Get), 3, "each layer once");
+    for (delta, target) in [(made, &new), (second, &other)] {
+        let delta = hub.blob("app", &delta).await;
+        let mut made = Vec::new();
+        let limits = deltaport_delta::Limits::default();
+        let (mut bases, scratch) = ([Cursor::new(&old.bytes)], Cursor::new(Vec::new()));
+        deltaport_delta::apply(&mut bases, &delta[..], &mut made, scratch, &limits).unwrap();
+        assert!(made == target.bytes);
+    }
+
+    // One that cannot be stored now is no reason to believe that there is none.
+    server.breaks(Fault::Status(503), |_| true);
+    assert!(matches!(hub.ask("app", &old, &[&new]).await, DeltaAnswer::Pending(_)));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    server.mends();
+    assert!(hub.ask_on("app", &old, &[&new]).await.is_some());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::error::Error;
 /// Why a request to the service failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
-    /// There is no such object, or no such upload in parts.
+    /// There is no such object, or no such upload in parts, or not such a part.
     #[error("it is not there")]
     Gone,
     /// What is there is not what was stored.
@@ -49,7 +49,8 @@ impl From<object_store::Error> for Fault {
         match (&error, code(&text)) {
             // A wrong name of the bucket is not an object that is gone.
             (_, Some(code @ "NoSuchBucket")) => Self::Refused { code: code.to_owned(), text },
-            (E::NotFound { .. }, _) | (_, Some("NoSuchKey" | "NoSuchUpload")) => Self::Gone,
+            // A part that another has put in the place of ours is gone, too.
+            (E::NotFound { .. }, _) | (_, Some("NoSuchKey" | "NoSuchUpload" | "InvalidPart")) => Self::Gone,
             (E::PermissionDenied { .. } | E::Unauthenticated { .. }, code) => {
                 Self::Refused { code: code.unwrap_or("AccessDenied").to_owned(), text }
             }
@@ -132,6 +133,7 @@ mod tests {
             |code: &str| format!("Server returned non-2xx status code: <Error><Code>{code}</Code></Error>");
         let fault = |code: &str| Fault::from(generic(&answer(code)));
         assert!(matches!(fault("NoSuchUpload"), Fault::Gone));
+        assert!(matches!(fault("InvalidPart"), Fault::Gone));
         assert!(matches!(fault("SlowDown"), Fault::Away(_)));
         assert!(
             matches!(fault("AuthorizationHeaderMalformed"), Fault::Refused { code, .. } if code.starts_with("Auth"))

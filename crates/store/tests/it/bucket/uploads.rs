@@ -228,6 +228,41 @@ async fn one_at_a_time_until_the_lease_runs_out() {
 }
 
 #[tokio::test]
+async fn who_was_given_up_cannot_put_his_bytes_under_anothers_digest() {
+    let home = Home::new();
+    let (store, a) = (home.open().await, repository("a"));
+    let uploads = store.uploads();
+    let id = uploads.begin(&a, OWNER, None, 1).await.unwrap();
+    let (wrong, right) = (noise(1, 6_000_000), noise(2, 6_000_000));
+    let digest = Digest::sha256(&right);
+
+    // His first part is on its way for so long that another takes the upload over and sends that part, too.
+    home.server.breaks_times(1, Fault::Slow(Duration::from_secs(3)), |asked| asked.kind == Kind::Part);
+    let mut zombie = uploads.append(&a, &id, OWNER, None).await.unwrap();
+    zombie.write(wrong.clone()).await.unwrap();
+    while home.server.counts().of(Kind::Part) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    home.alter("UPDATE upload SET until = 1");
+    let mut heir = uploads.append(&a, &id, OWNER, Some(0)).await.unwrap();
+    heir.write(right.clone()).await.unwrap();
+    assert_eq!(heir.finish().await.unwrap(), 6_000_000);
+    assert!(
+        matches!(zombie.finish().await, Err(Error::Busy)),
+        "his part is there now, in the place of the other"
+    );
+    let error = uploads.finish(&a, &id, OWNER, &digest).await.unwrap_err();
+    assert!(matches!(error, Error::NotFound), "{error}");
+    assert!(store.blobs().open(&digest).await.unwrap().is_none());
+    assert!(store.blobs().open(&Digest::sha256(&wrong)).await.unwrap().is_none());
+
+    assert_eq!(push_in_two(&store, "a", &right).await, digest);
+    assert_eq!(pull_blob(&store, &a, &digest).await.unwrap(), right);
+    home.tidy(&store).await;
+    assert_eq!((home.objects(), home.server.unfinished(&home.bucket)), (1, 0));
+}
+
+#[tokio::test]
 async fn what_arrived_before_the_connection_broke_is_kept() {
     let home = Home::new();
     let (store, a) = (home.open().await, repository("a"));
