@@ -1,6 +1,7 @@
 //! A hub of replicas, and what is asked of it.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use deltaport_testkit::http::{Client, Request, Response};
@@ -16,7 +17,7 @@ pub(crate) struct Hub {
     // In this order: replicas end before what they need.
     pub(crate) replicas: Vec<Server>,
     pub(crate) objects: Objects,
-    _database: Option<Database>,
+    database: Option<Database>,
 }
 
 impl Hub {
@@ -24,7 +25,7 @@ impl Hub {
     pub(crate) async fn start(replicas: usize, objects: Objects) -> Self {
         let database = Database::new();
         let url = database.url();
-        Self { _database: Some(database), ..Self::over(replicas, objects, &url).await }
+        Self { database: Some(database), ..Self::over(replicas, objects, &url).await }
     }
 
     /// Starts so many replicas over a database of the test's.
@@ -32,13 +33,42 @@ impl Hub {
         let starting = (0..replicas).map(|_| launch(&objects, database).start());
         // All at once: they race for the tables.
         let replicas = futures_util::future::join_all(starting).await;
-        Self { replicas, objects, _database: None }
+        Self { replicas, objects, database: None }
     }
 
     /// Puts nginx before the three replicas.
     pub(crate) fn balancer(&self) -> Balancer {
         let addresses: Vec<SocketAddr> = self.replicas.iter().map(Server::address).collect();
         Balancer::before(addresses.try_into().expect("three replicas"))
+    }
+
+    /// Waits until every delta that was to be made is made, or is known not to be worth it; how many there are. Panics
+    /// when for `limit` there is no progress.
+    pub(crate) async fn wait_for_deltas(&self, limit: Duration) -> u64 {
+        let database = self.database.as_ref().expect("Hub::start");
+        let (mut deadline, mut fewest) = (Instant::now() + limit, usize::MAX);
+        loop {
+            let left = database.execute("SELECT id, claimed, attempts, holder FROM delta_job");
+            let count = left.lines().count();
+            if count == 0 {
+                break;
+            }
+            if count < fewest {
+                (deadline, fewest) = (Instant::now() + limit, count);
+            }
+            assert!(Instant::now() < deadline, "nobody does these jobs:\n{left}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        database.execute("SELECT count(*) FROM layer_delta").parse().expect("a number")
+    }
+
+    /// Has everything checked, objects byte by byte, beside the replicas that go on.
+    pub(crate) fn check(&self) {
+        let launch = self.replicas[0].launch();
+        let config = launch.home().join("config.toml");
+        let config = config.to_str().expect("temporary directories have plain names");
+        let (status, text) = launch.run(&["fsck", "--rehash", "--config", config]);
+        assert!(status.success(), "{text}");
     }
 
     pub(crate) fn client(&self, replica: usize) -> Client {
@@ -50,7 +80,8 @@ impl Hub {
 pub(crate) fn launch(objects: &Objects, database: &str) -> Launch {
     let configuration = format!(
         "public_upstreams = false\n{}metadata = \"{database}\"\n[[access.rule]]\nrepositories = [\"**\"]\n\
-         allow = [\"pull\", \"push\", \"delete\"]\nanonymous = true\n",
+         allow = [\"pull\", \"push\", \"delete\"]\nanonymous = true\n\
+         [limits]\nuploads_per_caller = 10000\n[delta]\nhistory = 1\n",
         objects.settings()
     );
     let launch = Launch::new(env!("CARGO_BIN_EXE_deltaport")).config(&configuration);

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::disk::ProcessLock;
+use crate::disk::{self, ProcessLock};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::names::database;
@@ -207,14 +207,24 @@ pub fn fsck(options: &FsckOptions, progress: &(dyn Fn(Progress) + Sync)) -> Resu
     }
 }
 
-/// Checks names in PostgreSQL, and the bytes in the data directory.
+/// Checks names in PostgreSQL, and the bytes wherever they are. With those in a bucket, a data directory that is not there
+/// is as good as an empty one: no replica has in its own what must be kept.
 fn fsck_shared(
     options: &FsckOptions,
     connection: &Connection,
     remote: Option<&Remote>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Report> {
-    let layout = Layout::new(&options.root);
+    let empty = match remote.is_some() && !options.root.is_dir() {
+        true => Some(tempfile::tempdir()?),
+        false => None,
+    };
+    let layout = Layout::new(empty.as_ref().map_or(&*options.root, |directory| directory.path()));
+    if empty.is_some() {
+        for directory in layout.directories() {
+            disk::make_directory(&directory)?;
+        }
+    }
     let _lock = ProcessLock::take(&layout)?;
     let report = Report::default();
     let mut check = Check { layout: &layout, connection, remote, repair: options.repair, report };
