@@ -20,6 +20,7 @@ pub(crate) mod parts;
 pub(crate) mod past;
 pub(crate) mod places;
 pub(crate) mod private;
+mod pull;
 pub(crate) mod referrers;
 pub(crate) mod replay;
 pub(crate) mod repositories;
@@ -37,7 +38,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use deltaport_oci::{Descriptor, Digest, Reference, RepositoryName, Tag, manifest};
+use deltaport_oci::{Descriptor, Digest, RepositoryName, Tag, manifest};
 
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -114,73 +115,6 @@ impl Names {
 
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
-    }
-
-    /// The manifest that `reference` means in `repository`.
-    pub async fn manifest(
-        &self,
-        repository: &RepositoryName,
-        reference: &Reference,
-    ) -> Result<Option<Arc<Manifest>>> {
-        if self.core.database.shared().is_some() {
-            return self.shared_manifest(repository, reference).await;
-        }
-        let cache = &self.core.database.cache;
-        let key = (repository.clone(), reference.clone());
-        if let Some(manifest) = cache.manifest(&key) {
-            return Ok(Some(manifest));
-        }
-        let ticket = cache.ticket(&key);
-        let (repository, reference) = key.clone();
-        let found =
-            self.core.database.read(move |names| manifests::load(names, &repository, &reference)).await?;
-        let found = found.map(Arc::new);
-        if let Some(manifest) = &found {
-            cache.remember_manifest(key, manifest, &ticket);
-        }
-        Ok(found)
-    }
-
-    /// The manifest that `reference` means by names that others change, too: what is remembered spares the bytes, and is
-    /// believed only while the database is away.
-    async fn shared_manifest(
-        &self,
-        repository: &RepositoryName,
-        reference: &Reference,
-    ) -> Result<Option<Arc<Manifest>>> {
-        let cache = &self.core.database.cache;
-        let key = (repository.clone(), reference.clone());
-        let remembered = cache.manifest(&key);
-        let ticket = cache.ticket(&key);
-        let (repository, reference) = key.clone();
-        let known = remembered.as_ref().map(|manifest| manifest.digest);
-        let read =
-            move |names: &sql::Connection| manifests::look(names, &repository, &reference, known.as_ref());
-        let seen = match (self.core.database.read(read).await, &remembered) {
-            (Err(Error::Unavailable { why, .. }), Some(remembered)) => {
-                tracing::debug!(why, "a manifest is served as it was last seen");
-                return Ok(Some(Arc::clone(remembered)));
-            }
-            (seen, _) => seen?,
-        };
-        let Some(manifests::Seen { digest, media_type, bytes }) = seen else {
-            cache.forget_manifest(&key);
-            return Ok(None);
-        };
-        let bytes = match (bytes, remembered) {
-            (Some(bytes), _) => bytes,
-            (None, Some(remembered)) if remembered.media_type == media_type => return Ok(Some(remembered)),
-            (None, Some(remembered)) => remembered.bytes.clone(),
-            (None, None) => return Err(Error::Corrupt(format!("the manifest {digest} has no bytes"))),
-        };
-        let manifest = Manifest { digest, media_type, bytes };
-        let manifest = Arc::new(manifest);
-        // Who asks by tag asks by digest next.
-        let by_digest = (key.0.clone(), Reference::Digest(manifest.digest));
-        let now = cache.ticket(&by_digest);
-        cache.remember_manifest(by_digest, &manifest, &now);
-        cache.remember_manifest(key, &manifest, &ticket);
-        Ok(Some(manifest))
     }
 
     /// Stores a manifest, its references (with which of them are present) and its tags; the repository comes into being
@@ -273,29 +207,6 @@ impl Names {
                 referrers::list(names, &repository, &subject, artifact_type, last.as_ref(), limit)
             })
             .await
-    }
-
-    /// The size of a blob, if `repository` holds it.
-    pub async fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
-        let cache = &self.core.database.cache;
-        let key = (repository.clone(), *digest);
-        let remembered = cache.blob(&key);
-        // What others change, too, is asked each time.
-        if remembered.is_some() && self.core.database.shared().is_none() {
-            return Ok(remembered);
-        }
-        let ticket = cache.ticket(&key);
-        let (repository, digest) = key.clone();
-        let size = self.core.database.read(move |names| blobs::size(names, &repository, &digest)).await;
-        let size = match size {
-            Err(Error::Unavailable { .. }) if remembered.is_some() => return Ok(remembered),
-            size => size?,
-        };
-        match size {
-            Some(size) => cache.remember_blob(key, size, &ticket),
-            None => cache.forget_blob(&key),
-        }
-        Ok(size)
     }
 
     /// What the manifests of `repository` say about a blob, whether it is here or not; `None` when none refers to it.

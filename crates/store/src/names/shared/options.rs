@@ -9,8 +9,8 @@ use tokio_postgres::config::{Host, SslMode};
 
 use crate::error::{Error, Result};
 
-/// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may take to come about, until it can be used.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After how long a silence the kernel asks whether the server is still there, how often it asks, and between.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);

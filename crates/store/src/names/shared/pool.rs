@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config};
 
-use super::options::{Address, PostgresOptions};
+use super::options::{Address, CONNECT_TIMEOUT, PostgresOptions};
 use super::tls::Tls;
 use crate::error::{Error, Result};
 use crate::names::schema::postgres as schema;
@@ -120,7 +120,7 @@ impl Pool {
         {
             return Err(away(reason.clone()));
         }
-        let connected = self.runtime.block_on(self.establish()).and_then(|client| self.prepare(client));
+        let connected = self.client().and_then(|client| self.prepare(client));
         let reason = match &connected {
             Err(Error::Unavailable { .. }) => Some(format!("{} cannot be reached", self.address)),
             _ => None,
@@ -132,8 +132,15 @@ impl Pool {
     /// Makes the schema of the address, if it names one that is not there. Blocks.
     pub(super) fn create_schema(&self) -> Result<()> {
         let Some(schema) = &self.schema else { return Ok(()) };
-        let client = self.runtime.block_on(self.establish())?;
+        let client = self.client()?;
         schema::create(&Session::new(client, self.runtime.clone(), Arc::clone(&self.sent)), schema)
+    }
+
+    fn client(&self) -> Result<Client> {
+        // Made within, since a timeout needs the runtime.
+        let client = async { tokio::time::timeout(CONNECT_TIMEOUT, self.establish()).await };
+        let late = |_| Err(away(format!("{}: it does not answer", self.address)));
+        self.runtime.block_on(client).unwrap_or_else(late)
     }
 
     async fn establish(&self) -> Result<Client> {

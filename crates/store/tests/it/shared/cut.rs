@@ -47,6 +47,31 @@ async fn a_change_whose_commit_was_not_answered_is_made_once_and_answered_right(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_remembered_is_served_also_when_nothing_says_that_the_database_is_away() {
+    let (home, way, store) = over_a_way().await;
+    let (app, names) = (repository("app"), store.names());
+    let blob = push_blob(&store, &app, noise(1, 100)).await.unwrap();
+    let manifest = image(&blob, &[], &["v"]);
+    names.put_manifest(&app, manifest.clone()).await.unwrap();
+    let v = Reference::Tag(tag("v"));
+    names.manifest(&app, &v).await.unwrap().unwrap();
+    names.blob(&app, &blob).await.unwrap().unwrap();
+    way.breaks_at(Break::Silence);
+    let begun = std::time::Instant::now();
+    let (found, size) = tokio::join!(names.manifest(&app, &v), names.blob(&app, &blob));
+    assert_eq!((found.unwrap().unwrap().digest, size.unwrap()), (manifest.digest, Some(100)));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(9), "{:?}", begun.elapsed());
+    // Nor does it hold up who starts.
+    let names_there = postgres(&home.database().url_through(way.address));
+    let other = home.other();
+    let starting = Options { root: other.path().to_owned(), names: names_there, ..home.options() };
+    assert!(matches!(Store::open(starting).await, Err(Error::Unavailable { .. })));
+    way.breaks_at(Break::Nowhere);
+    names.put_manifest(&app, lone(1, &["v"])).await.unwrap();
+    assert_eq!(names.manifest(&app, &v).await.unwrap().unwrap().digest, lone(1, &[]).digest);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_goes_on_without_its_client_is_waited_for() {
     let (home, way, store) = over_a_way().await;
     home.sql(

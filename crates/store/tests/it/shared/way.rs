@@ -18,6 +18,8 @@ pub(super) enum Break {
     DuringCommit,
     /// After so many bytes more, in either direction.
     After(u64),
+    /// Nowhere; but nothing arrives any more, as when a cable is pulled out.
+    Silence,
 }
 
 /// A relay on loopback.
@@ -77,6 +79,9 @@ impl Shared {
         while let Ok(read @ 1..) = from.read(&mut buffer) {
             let bytes = &buffer[..read];
             let commits = is_request && bytes.windows(7).any(|window| window == b"COMMIT\0");
+            while *self.next.lock().unwrap() == Break::Silence {
+                thread::sleep(std::time::Duration::from_millis(20));
+            }
             let breaks = {
                 let mut next = self.next.lock().unwrap();
                 match *next {
