@@ -128,7 +128,8 @@ impl Check<'_> {
             }
         };
         let same = self.references_match(stored.id, &view)?
-            && view.referrer_type() == stored.artifact_type.as_deref()
+            && view.referrer_type().map(|text| self.connection.kept(text))
+                == stored.artifact_type.as_deref().map(Into::into)
             && view.subject.as_ref().map(|subject| subject.digest) == stored.subject;
         if !same {
             let repaired = self.mend(|mend| mend.rewrite_references(stored.repository, stored.id, &view))?;

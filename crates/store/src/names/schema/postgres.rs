@@ -72,6 +72,13 @@ pub(crate) fn check_before(connection: &Connection) -> Result<()> {
 /// Makes the tables, or brings older ones up to date. Who comes at the same time waits.
 pub(crate) fn migrate(connection: &Connection) -> Result<()> {
     check_server(connection)?;
+    let encoding: String =
+        connection.one("SELECT current_setting('server_encoding')", values![], |row| row.get(0))?;
+    if encoding != "UTF8" {
+        return Err(Error::Unusable(format!(
+            "the database in PostgreSQL is encoded in {encoding}; deltaport needs one in UTF8"
+        )));
+    }
     if version(connection)? == VERSION {
         return Ok(());
     }

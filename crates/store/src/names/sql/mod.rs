@@ -23,6 +23,7 @@ pub(crate) mod postgres;
 mod row;
 mod value;
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use rusqlite::{OptionalExtension as _, params_from_iter};
@@ -193,6 +194,15 @@ impl Connection {
         match self {
             Self::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
             Self::Postgres(session) => session.batch(sql),
+        }
+    }
+
+    /// What the database makes of a text: one of them has no room for one character, which no name has, but which somebody
+    /// may write into a manifest.
+    pub(crate) fn kept<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match self {
+            Self::Sqlite(_) => Cow::Borrowed(text),
+            Self::Postgres(_) => postgres::kept(text),
         }
     }
 

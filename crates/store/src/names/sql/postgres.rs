@@ -3,6 +3,7 @@
 //! A session remembers what went wrong with it ([`Session::trouble`]): whoever runs a transaction has to know whether it
 //! may be run again, and a function in between may have made another error of it.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -268,6 +269,7 @@ pub(crate) fn failure(error: &tokio_postgres::Error) -> Error {
         // A conflict is told as such only when it has been met too often.
         Some(code) if code.code().starts_with("40") => away(text),
         Some(&SqlState::QUERY_CANCELED | &SqlState::OUT_OF_MEMORY) => away(text),
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Unusable(format!("PostgreSQL: {text}")),
         Some(&SqlState::DISK_FULL) => Error::NoSpace,
         Some(&SqlState::DATA_CORRUPTED | &SqlState::INDEX_CORRUPTED) => {
             Error::Corrupt(format!("PostgreSQL: {text}"))
@@ -305,7 +307,7 @@ impl ToSql for Value<'_> {
                 Type::BOOL => out.put_u8(u8::from(*number != 0)),
                 _ => return Err(format!("a number is given for {kind}").into()),
             },
-            Value::Text(text) if *kind == Type::TEXT => out.put_slice(text.as_bytes()),
+            Value::Text(text) if *kind == Type::TEXT => out.put_slice(kept(text).as_bytes()),
             Value::Text(_) => return Err(format!("text is given for {kind}").into()),
             Value::Bytes(bytes) if *kind == Type::BYTEA => out.put_slice(bytes),
             Value::Bytes(_) => return Err(format!("bytes are given for {kind}").into()),
@@ -318,6 +320,14 @@ impl ToSql for Value<'_> {
     }
 
     to_sql_checked!();
+}
+
+/// A text without the one character that PostgreSQL has no room for.
+pub(super) fn kept(text: &str) -> Cow<'_, str> {
+    match text.contains('\0') {
+        true => Cow::Owned(text.replace('\0', "\u{fffd}")),
+        false => Cow::Borrowed(text),
+    }
 }
 
 /// A value as the server sent it.

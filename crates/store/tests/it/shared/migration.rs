@@ -73,6 +73,18 @@ async fn what_the_operator_has_to_change_is_said_in_a_sentence() {
     let url = home.database().url();
     let text = refused(&home, at(&url.replace(home.database().name(), "nowhere"))).await;
     assert!(text.contains("nowhere") && text.contains("does not exist"), "{text}");
+    home.sql(&format!("CREATE SCHEMA closed; GRANT USAGE ON SCHEMA closed TO {role}"));
+    let closed = PostgresOptions { url: format!("{url}?schema=closed"), ..with("right") };
+    let closed = PostgresOptions { url: closed.url.replace("postgres@", &format!("{role}@")), ..closed };
+    let text = refused(&home, closed).await;
+    assert!(text.contains("permission denied for schema closed"), "{text}");
+
+    let name = format!("{}_ascii", home.database().name());
+    home.sql(&format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'"));
+    let text = refused(&home, at(&url.replace(home.database().name(), &name))).await;
+    assert!(text.contains("encoded in SQL_ASCII"), "{text}");
+    home.sql(&format!("DROP DATABASE {name} WITH (FORCE)"));
+
     let text = refused(&home, at("http://example.com")).await;
     assert!(text.contains("the address of PostgreSQL"), "{text}");
     let closed = open_at(&home, at("postgres://postgres@127.0.0.1:1/x")).await;

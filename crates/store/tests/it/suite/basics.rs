@@ -1,5 +1,6 @@
 //! Each operation once, and what it says when it cannot.
 
+use deltaport_oci::manifest::{Limits, View};
 use deltaport_oci::{Algorithm, Digest, Reference, media_type};
 use deltaport_store::{Error, LayerDelta, Store};
 
@@ -228,6 +229,37 @@ async fn layers_and_deltas() {
     assert!(matches!(error, Error::Missing(missing) if missing == [absent]));
     assert!(names.unlink_blob(&app, &newer).await.unwrap());
     assert_eq!(names.layer_delta(&app, &blobs[1], &newer).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn whatever_stands_in_a_manifest_is_kept() {
+    let dir = home();
+    let store = dir.open().await;
+    let (app, subject) = (repository("app"), Digest::sha256(b"subject"));
+    for (number, text) in
+        ["\\u0000", "\\ud83d\\ude00", "\\u001f'\\\";--", "\\u00e9\\u0301", "%s$1?1"].iter().enumerate()
+    {
+        let json = format!(
+            r#"{{"schemaVersion":2,"artifactType":"a/{number}{text}","config":{{"mediaType":"c{text}","digest":"{}","size":1}},"layers":[],"subject":{{"mediaType":"m{text}","digest":"{subject}","size":1}},"annotations":{{"k{text}":"v{text}"}}}}"#,
+            Digest::sha256(b"config")
+        );
+        let Ok(view) = View::parse(media_type::OCI_MANIFEST, json.as_bytes(), Limits::DEFAULT) else {
+            continue;
+        };
+        let (wanted, annotations) = (view.artifact_type.clone(), view.annotations.clone());
+        let manifest = new_manifest(media_type::OCI_MANIFEST, &json, &[]);
+        store.names().put_manifest(&app, manifest.clone()).await.unwrap();
+        let found = store.names().referrers(&app, &subject, wanted.as_deref(), None, 10).await.unwrap();
+        assert_eq!(found.items.len(), 1, "{text}");
+        assert_eq!(
+            (found.items[0].digest, &found.items[0].annotations),
+            (manifest.digest, &annotations),
+            "{text}"
+        );
+    }
+    store.close().await.unwrap();
+    drop(store);
+    dir.assert_clean();
 }
 
 #[tokio::test]
