@@ -44,3 +44,16 @@ fn tls_with_a_database_needs_an_authority_that_is_trusted() {
     let plain = Database::new();
     refused(&in_database(&plain.url(), "tls = \"verify\""), &[], &["TLS"]);
 }
+
+#[test]
+fn tables_and_encodings_of_others_are_told() {
+    let newer = Database::new();
+    newer.execute("CREATE TABLE setting (name text COLLATE \"C\" PRIMARY KEY, value bigint NOT NULL)");
+    newer.execute("INSERT INTO setting VALUES ('schema', 99)");
+    refused(&in_database(&newer.url(), ""), &[], &["version 99", "use a newer deltaport"]);
+    let latin = newer.url().replace(newer.name(), "latin");
+    newer.execute("DROP DATABASE IF EXISTS latin");
+    newer.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'");
+    refused(&in_database(&latin, ""), &[], &["LATIN1", "ENCODING 'UTF8'"]);
+    newer.execute("DROP DATABASE latin");
+}
