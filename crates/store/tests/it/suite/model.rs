@@ -357,7 +357,7 @@ async fn run(ops: &[Op]) {
     // A small cache, so that entries are evicted too.
     let settings = || Options { manifest_cache: 4000, ..dir.options() };
     // Where several may have a store open, one does things and the other is asked.
-    let other = (!dir.is_embedded()).then(|| dir.other());
+    let other = (!dir.has_names()).then(|| dir.other());
     let roots: Vec<&Path> = std::iter::once(dir.path()).chain(other.iter().map(TempDir::path)).collect();
     let mut stores = open_all(&roots, settings()).await;
     let mut model = Model::default();
