@@ -23,14 +23,23 @@ pub(crate) struct Hub {
 impl Hub {
     /// Starts so many replicas.
     pub(crate) async fn start(replicas: usize, objects: Objects) -> Self {
+        Self::start_with(replicas, objects, "").await
+    }
+
+    /// The same with more in their configuration.
+    pub(crate) async fn start_with(replicas: usize, objects: Objects, more: &str) -> Self {
         let database = Database::new();
         let url = database.url();
-        Self { database: Some(database), ..Self::over(replicas, objects, &url).await }
+        Self { database: Some(database), ..Self::over_with(replicas, objects, &url, more).await }
     }
 
     /// Starts so many replicas over a database of the test's.
     pub(crate) async fn over(replicas: usize, objects: Objects, database: &str) -> Self {
-        let starting = (0..replicas).map(|_| launch(&objects, database).start());
+        Self::over_with(replicas, objects, database, "").await
+    }
+
+    async fn over_with(replicas: usize, objects: Objects, database: &str, more: &str) -> Self {
+        let starting = (0..replicas).map(|_| launch(&objects, database, more).start());
         // All at once: they race for the tables.
         let replicas = futures_util::future::join_all(starting).await;
         Self { replicas, objects, database: None }
@@ -62,6 +71,16 @@ impl Hub {
         database.execute("SELECT count(*) FROM layer_delta").parse().expect("a number")
     }
 
+    /// How many tags a repository has by the database, whatever an upstream has.
+    pub(crate) fn tags(&self, repository: &str) -> usize {
+        let database = self.database.as_ref().expect("Hub::start");
+        let count = format!(
+            "SELECT count(*) FROM tag JOIN repository ON repository.id = tag.repository \
+             WHERE repository.name = '{repository}'"
+        );
+        database.execute(&count).parse().expect("a number")
+    }
+
     /// Has everything checked, objects byte by byte, beside the replicas that go on.
     pub(crate) fn check(&self) {
         let launch = self.replicas[0].launch();
@@ -77,11 +96,11 @@ impl Hub {
 }
 
 /// One replica, about to be started.
-pub(crate) fn launch(objects: &Objects, database: &str) -> Launch {
+fn launch(objects: &Objects, database: &str, more: &str) -> Launch {
     let configuration = format!(
         "public_upstreams = false\n{}metadata = \"{database}\"\n[[access.rule]]\nrepositories = [\"**\"]\n\
          allow = [\"pull\", \"push\", \"delete\"]\nanonymous = true\n\
-         [limits]\nuploads_per_caller = 10000\n[delta]\nhistory = 1\n",
+         [limits]\nuploads_per_caller = 10000\n[delta]\nhistory = 1\n{more}",
         objects.settings()
     );
     let launch = Launch::new(env!("CARGO_BIN_EXE_deltaport")).config(&configuration);
