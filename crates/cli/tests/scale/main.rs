@@ -2,7 +2,8 @@
 //! it.
 //!
 //! The S3 service is the test kit's, which counts and breaks. Set `DELTAPORT_SCALE_S3=moto:PATH` or `garage:PATH`, with
-//! the path of the program, to run the tests that need neither over another one: `cargo xtask moto` does.
+//! the path of the program, to run the tests that need neither over another one: `cargo xtask moto` does. The walkthrough of
+//! docs/scaling.md is typed as root.
 
 #![allow(clippy::unwrap_used)] // the helpers of tests fail as tests do
 
