@@ -79,7 +79,7 @@ impl Registry {
             fills: Fills::new(&options),
             deltas: Jobs::new(&options.delta),
             room: Room::default(),
-            mirrors: Mirrors::new(&options.mirrors),
+            mirrors: Mirrors::new(&options.mirrors, Self::first_run(store.is_shared())),
             gate: Gate::default(),
             options,
             store,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use deltaport_client as client;
 use deltaport_oci::{Digest, RepositoryName};
-use deltaport_registry::mirror::{Begin, Clock, Repositories, Rule, Selection};
+use deltaport_registry::mirror::{Begin, Clock, Repositories, Request, Rule, Selection};
 use deltaport_registry::tokens::{AccessTokens, RobotTokens};
 use deltaport_registry::{Options, Registry, Replicas, Upstream};
 use deltaport_store::{
@@ -18,7 +18,7 @@ use deltaport_store::{
 use deltaport_testkit::postgres::Database;
 use deltaport_testkit::s3;
 use deltaport_testkit::sample::{self, Content, Image};
-use deltaport_testkit::upstream::{Reply, Rule as On, Upstream as Script};
+use deltaport_testkit::upstream::{Gate, Reply, Rule as On, Upstream as Script};
 use deltaport_trust::tokens::{Grant, SECRET_RANDOM_LEN, Scopes};
 use deltaport_trust::{Access, Rules};
 use jiff::Timestamp;
@@ -277,6 +277,55 @@ async fn interval(over: Over) {
     assert!(began.elapsed() < pause, "at once");
     until("the third run", async || runs(&script) > 2).await;
     assert!(began.elapsed() >= pause * 2, "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_is_followed_at_whichever_replica_and_joined_there() {
+    let image = Image::small(3);
+    let script = upstream(&image).await;
+    let held = Gate::new();
+    let layer = &image.layers[0];
+    script.first(
+        On::on("GET", &format!("/v2/app/blobs/{}", layer.digest))
+            .reply(Reply::content(layer).ranged().held_after(10, &held)),
+    );
+    let pair = with_rule(Over::Services, &script, Begin::Never, Clock::default()).await;
+    let repository: RepositoryName = format!("{HOST}/app").parse().unwrap();
+    let ask = async |replica: usize, request, number, patience| {
+        let registry = pair.replicas[replica].clone();
+        Box::pin(registry.mirror(&repository, "all", request, number, patience)).await
+    };
+    let moment = Duration::from_millis(100);
+    let begun = ask(0, Request::Run, None, moment).await.unwrap();
+    assert!(!begun.done && begun.run < 1 << 53, "{begun:?}");
+    // Who asks the other one for the same run, or for a run, is told of it as soon as the first has said that there is one.
+    until("the other replica knows of it", async || {
+        ask(1, Request::Run, Some(begun.run), moment).await.is_ok()
+    })
+    .await;
+    let joined = ask(1, Request::Run, None, moment).await.unwrap();
+    assert_eq!((joined.run, joined.done), (begun.run, false));
+    let unknown = ask(1, Request::Run, Some(begun.run + 1), moment).await;
+    assert!(unknown.is_err(), "{unknown:?}");
+    held.open();
+    let ended = ask(1, Request::Run, Some(begun.run), PATIENCE).await.unwrap();
+    assert!(ended.is_good() && !ended.tags[0].steps.is_empty(), "{ended:#?}");
+    assert_eq!(runs(&script), 1);
+    // One that is over is not joined.
+    let next = ask(1, Request::Run, None, PATIENCE).await.unwrap();
+    assert!(next.is_good() && next.run != begun.run);
+
+    // Of one that its replica does not speak of any more, it is said that it has ended.
+    let report = serde_json::json!({
+        "rule": "all", "repository": repository, "source": "x", "run": 77, "planned": false, "done": false,
+        "wanted": 1, "received": 0, "tags": [],
+    });
+    let topic = format!("mirror run all {repository}");
+    pair.stores[0].names().tell(&topic, 77, report.to_string()).await.unwrap();
+    let lives = ask(1, Request::Run, Some(77), Duration::ZERO).await.unwrap();
+    assert!(!lives.done);
+    let died = ask(1, Request::Run, Some(77), PATIENCE).await.unwrap();
+    assert!(died.done && died.failed.unwrap().contains("is gone; run it again"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

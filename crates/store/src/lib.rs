@@ -50,7 +50,7 @@ pub use fsck::{Code, Finding, FsckOptions, Progress, Report, Severity, fsck};
 pub use lease::Lease;
 pub use names::{
     Absence, Cached, ClaimLimits, DeltaJob, Evicted, Layer, LayerDelta, MAX_VERDICT_LEN, Manifest, Names,
-    NewManifest, Page, PostgresOptions, Referenced, Slot, Verdict, check_database,
+    NewManifest, Page, PostgresOptions, Referenced, Slot, Told, Verdict, check_database,
 };
 pub use partial::Partial;
 pub use private::{CommandSocket, MAX_PRIVATE_LEN, PrivateFile, Stamp};
@@ -139,6 +139,11 @@ impl Store {
     /// Uploads in progress.
     pub fn uploads(&self) -> &Uploads {
         &self.uploads
+    }
+
+    /// Whether other replicas may be at work over the same names.
+    pub fn is_shared(&self) -> bool {
+        self.core.database.shared().is_some()
     }
 
     /// What every replica over the same names knows and nobody else may.

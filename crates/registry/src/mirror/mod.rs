@@ -8,6 +8,7 @@
 mod catalog;
 mod created;
 mod destination;
+mod elsewhere;
 mod hours;
 mod layout;
 mod moving;
@@ -19,6 +20,7 @@ mod run;
 mod schedule;
 pub mod select;
 mod send;
+mod steps;
 mod survey;
 pub mod timetable;
 

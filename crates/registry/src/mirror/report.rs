@@ -14,7 +14,7 @@ pub struct Report {
     /// The rule, and the places that it means.
     #[serde(flatten)]
     pub rule: Listed,
-    /// The number of the run, counted from the start of the process.
+    /// The number of the run: counted from the start of the process, or, among replicas, from a random one.
     pub run: u64,
     /// Whether nothing was done, only looked at.
     pub planned: bool,

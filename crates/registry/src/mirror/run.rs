@@ -6,24 +6,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use deltaport_oci::{Digest, Platform, Reference, RepositoryName, Tag};
-use deltaport_store as store;
+use deltaport_oci::{Digest, Reference, RepositoryName, Tag};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::watch;
 
 use super::origin::Origin;
 use super::plan::{Absent, Found, Here, Planner, Step};
 use super::report::{Now, Outcome, Report, TagReport};
-use super::send::Sent;
 use super::survey::Survey;
 use super::{Job, Rule, catalog, moving, origin};
 use crate::fill::Cap;
 use crate::image::Failed;
 use crate::memory::Memory;
-use crate::{Error, Manifest, Registry, Result};
+use crate::{Error, Registry, Result};
 
 /// How many blobs of one tag are fetched, or wait for their turn on the link, at the same time.
-const BLOBS: usize = 32;
+pub(super) const BLOBS: usize = 32;
 /// What notes are called that an image is here with everything about it: by rule, local repository, platforms and digest.
 const SETTLED: &str = "mirror-settled";
 /// How many of these notes there are. One takes about 250 bytes.
@@ -57,16 +55,16 @@ pub(crate) struct Mirrors {
 
 /// One run.
 #[derive(Debug)]
-struct Run {
-    number: u64,
-    job: Job,
-    plan: bool,
-    report: watch::Sender<Report>,
+pub(super) struct Run {
+    pub(super) number: u64,
+    pub(super) job: Job,
+    pub(super) plan: bool,
+    pub(super) report: watch::Sender<Report>,
     /// What the origin had sent when it began.
     before: u64,
     /// How many bytes were given to the destination.
-    sent: AtomicU64,
-    blobs: moving::Blobs,
+    pub(super) sent: AtomicU64,
+    pub(super) blobs: moving::Blobs,
 }
 
 impl Run {
@@ -75,14 +73,14 @@ impl Run {
     }
 
     /// Waits until it may go on; to plan is allowed at any hour.
-    async fn in_its_hours(&self) {
+    pub(super) async fn in_its_hours(&self) {
         if !self.plan {
             self.job.terms.gate.opened().await;
         }
     }
 
     /// So many bytes of the steps of the present tag are done.
-    fn advance(&self, bytes: u64) {
+    pub(super) fn advance(&self, bytes: u64) {
         self.report.send_modify(|report| {
             if let Some(now) = &mut report.now {
                 now.bytes = now.bytes.saturating_add(bytes);
@@ -93,31 +91,19 @@ impl Run {
 
 /// What is planned so far, so that what one tag brings the next finds.
 #[derive(Debug, Default)]
-struct Planned {
+pub(super) struct Planned {
     here: Planner,
     there: Planner,
 }
 
-/// Why a step could not be taken.
-struct Obstacle {
-    /// Whether the origin does not have what it is about.
-    absent: bool,
-    why: String,
-}
-
-impl From<String> for Obstacle {
-    fn from(why: String) -> Self {
-        Self { absent: false, why }
-    }
-}
-
 impl Mirrors {
-    pub(crate) fn new(rules: &[Rule]) -> Self {
+    /// `first` is the number of the first run.
+    pub(crate) fn new(rules: &[Rule], first: u64) -> Self {
         let capped = rules.iter().filter(|rule| rule.bandwidth.is_some());
         let caps = capped.map(|rule| (rule.name.clone(), Cap::new(rule.bandwidth)));
         Self {
             runs: Mutex::default(),
-            next: AtomicU64::new(1),
+            next: AtomicU64::new(first),
             catalogs: Memory::new(MAX_CATALOGS),
             caps: caps.collect(),
         }
@@ -170,13 +156,27 @@ impl Registry {
         patience: Duration,
     ) -> Result<Report> {
         let plan = request == Request::Plan;
-        let run = match number {
-            Some(number) => {
-                let run =
-                    self.0.mirrors.runs().get(&(rule.to_owned(), repository.clone(), plan)).map(Arc::clone);
-                run.filter(|run| run.number == number).ok_or_else(|| Error::MirrorUnknown(rule.into()))?
+        let here = self.0.mirrors.runs().get(&(rule.to_owned(), repository.clone(), plan)).map(Arc::clone);
+        let here = here.filter(|run| match number {
+            Some(number) => run.number == number,
+            None => !run.report.borrow().done,
+        });
+        let run = match here {
+            Some(run) => run,
+            None => {
+                let job = self.job_of(repository, rule).await?;
+                // One that is to go on now is begun here, whatever the hour is elsewhere.
+                if request != Request::RunNow || number.is_some() {
+                    let elsewhere = self.elsewhere(repository, rule, plan, number, patience).await?;
+                    if let Some(report) = elsewhere {
+                        return Ok(report);
+                    }
+                }
+                if number.is_some() {
+                    return Err(Error::MirrorUnknown(rule.into()));
+                }
+                self.begin(job, plan)
             }
-            None => self.begin(self.job_of(repository, rule).await?, plan),
         };
         if request == Request::RunNow {
             run.job.terms.gate.force();
@@ -184,13 +184,18 @@ impl Registry {
         let mut report = run.report.subscribe();
         // How far it is is answer enough.
         let _late = tokio::time::timeout(patience, report.wait_for(|report| report.done)).await;
+        Ok(self.so_far(&run))
+    }
+
+    /// How far a run is.
+    pub(super) fn so_far(&self, run: &Run) -> Report {
         let mut report = run.report.borrow().clone();
         if !report.done {
             (report.received, report.sent) = (run.received(), run.sent.load(Ordering::Relaxed));
-            report.rests_until = if plan { None } else { run.job.terms.gate.opens() };
-            report.moving = run.blobs.list(|blob| self.0.fills.arrived(repository, blob));
+            report.rests_until = if run.plan { None } else { run.job.terms.gate.opens() };
+            report.moving = run.blobs.list(|blob| self.0.fills.arrived(&run.job.repository, blob));
         }
-        Ok(report)
+        report
     }
 
     /// The run of the rule that is under way, or a new one.
@@ -221,8 +226,12 @@ impl Registry {
             let (registry, run) = (self.clone(), Arc::clone(&run));
             async move {
                 let ended = Ended(Arc::clone(&run));
-                registry.go_through(&run).await;
+                tokio::select! {
+                    () = registry.go_through(&run) => {}
+                    () = registry.tell_others(&run) => {}
+                }
                 drop(ended);
+                registry.tell_the_end(&run).await;
                 if !plan {
                     let now = (registry.options().clock.0)().as_second();
                     registry.metrics().mirrored(&run.report.borrow(), now);
@@ -432,165 +441,11 @@ impl Registry {
             None => Ok(false),
         }
     }
-
-    /// Takes steps until one fails; blobs that stand together are taken together, and all of them to their ends.
-    async fn take(
-        &self,
-        run: &Run,
-        survey: &Survey,
-        steps: Vec<Step>,
-        planned: &mut Planned,
-        done: &mut TagReport,
-    ) {
-        let platforms = platforms_of_blobs(survey);
-        let mut left = steps.into_iter().peekable();
-        let mut admitted = false;
-        while let Some(step) = left.next() {
-            if !admitted && step.sent() > 0 {
-                if let Err(why) = self.admit_to_send(&run.job, survey).await {
-                    (done.outcome, done.why) = (Outcome::Failed, Some(why));
-                    planned.forget(&step);
-                    break;
-                }
-                admitted = true;
-            }
-            let mut together = vec![step];
-            while together[0].is_blob()
-                && let Some(step) =
-                    left.next_if(|step| std::mem::discriminant(step) == std::mem::discriminant(&together[0]))
-            {
-                together.push(step);
-            }
-            let mut taken = stream::iter(together)
-                .map(|step| async {
-                    let taken = run.blobs.take(&step);
-                    let outcome = self.take_one(run, survey, &step, &taken.sent).await;
-                    drop(taken);
-                    if outcome.is_ok() {
-                        run.advance(step.bytes().saturating_add(step.sent()));
-                    }
-                    (outcome, step)
-                })
-                .buffered(BLOBS);
-            while let Some((outcome, step)) = taken.next().await {
-                match outcome {
-                    Ok(()) => done.steps.push(step),
-                    Err(obstacle) => {
-                        planned.forget(&step);
-                        done.outcome = Outcome::Failed;
-                        match &step {
-                            Step::Blob { digest, .. } | Step::Manifest { digest, .. } => {
-                                let platform = platforms.get(digest).cloned().flatten();
-                                let Obstacle { absent, why } = obstacle;
-                                done.missing.push(Failed {
-                                    digest: *digest,
-                                    platform,
-                                    asked: false,
-                                    absent,
-                                    why,
-                                });
-                            }
-                            _ => done.why = Some(obstacle.why),
-                        }
-                    }
-                }
-            }
-            if done.outcome == Outcome::Failed {
-                break;
-            }
-        }
-        // What was not even tried is still to be done by whoever needs it next.
-        left.for_each(|step| planned.forget(&step));
-    }
-
-    /// Fails unless the policy lets the image go on. What comes from an upstream has been judged on its arrival.
-    async fn admit_to_send(&self, job: &Job, survey: &Survey) -> Result<(), String> {
-        let root = survey.seen.image.first().and_then(|root| survey.manifests.get(&root.digest));
-        match (&job.source, root) {
-            (Origin::Layout(_), Some(root)) => {
-                let reference = Reference::Tag(survey.seen.tag.clone());
-                let admitted = self.admit(&job.repository, &reference, root).await;
-                admitted.map_err(|error| crate::image::words(&error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Takes a step, and counts on the way what it sends.
-    async fn take_one(
-        &self,
-        run: &Run,
-        survey: &Survey,
-        step: &Step,
-        sent: &Arc<AtomicU64>,
-    ) -> Result<(), Obstacle> {
-        let job = &run.job;
-        match step {
-            Step::Manifest { digest, .. } => Ok(self.put(job, survey, digest, None).await?),
-            Step::Tag { tag, digest, .. } => Ok(self.put(job, survey, digest, Some(tag)).await?),
-            Step::Absent { digest, .. } => {
-                let noted = self
-                    .store()
-                    .names()
-                    .note_absence(&job.repository, digest, store::Absence::Upstream)
-                    .await;
-                Ok(noted.map_err(|error| error.to_string())?)
-            }
-            Step::Blob { digest, .. } => match self.take_in(job, digest).await? {
-                true => Ok(()),
-                false => {
-                    Err(Obstacle { absent: true, why: format!("{} does not have it", job.source.name()) })
-                }
-            },
-            Step::SendBlob { .. } | Step::SendManifest { .. } | Step::SendTag { .. } => {
-                let target = job.to.as_ref().ok_or_else(|| "a step is about no destination".to_owned())?;
-                run.in_its_hours().await;
-                let Sent { bytes, note } = Box::pin(self.send(job, target, survey, step, sent)).await?;
-                run.sent.fetch_add(bytes, Ordering::Relaxed);
-                run.report.send_modify(|report| {
-                    report.notes.extend(note.filter(|note| !report.notes.contains(note)));
-                });
-                Ok(())
-            }
-        }
-    }
-
-    /// Stores a manifest that was looked at, and points a tag at it.
-    async fn put(
-        &self,
-        job: &Job,
-        survey: &Survey,
-        digest: &Digest,
-        tag: Option<&Tag>,
-    ) -> Result<(), String> {
-        let manifest: &Manifest = survey.manifests.get(digest).ok_or("a step is about what was not seen")?;
-        let view = self.view_of(manifest).ok_or("the manifest is longer or deeper than the limits allow")?;
-        let new = store::NewManifest {
-            digest: *digest,
-            bytes: manifest.bytes.clone(),
-            view,
-            tags: tag.into_iter().cloned().collect(),
-            required: Vec::new(),
-        };
-        let names = self.store().names();
-        let put = match &job.source {
-            // It may make room once no rule wants it any more.
-            Origin::Upstream(_) => names.put_fetched(&job.repository, new).await.map(drop),
-            Origin::Layout(_) => names.put_manifest(&job.repository, new).await.map(drop),
-        };
-        put.map_err(|error| error.to_string())?;
-        match &job.source {
-            Origin::Upstream(source) => {
-                self.keep_arrival(source, &job.repository, digest, tag).await.map_err(origin::words)
-            }
-            Origin::Layout(_) => Ok(()),
-        }
-    }
 }
 
 impl Planned {
     /// Takes back what a step was to bring and did not.
-    fn forget(&mut self, step: &Step) {
+    pub(super) fn forget(&mut self, step: &Step) {
         match step {
             Step::SendBlob { .. } | Step::SendManifest { .. } | Step::SendTag { .. } => {
                 self.there.forget(step)
@@ -612,14 +467,4 @@ impl Drop for Ended {
             }
         });
     }
-}
-
-/// What the images are for that blobs belong to.
-fn platforms_of_blobs(survey: &Survey) -> BTreeMap<Digest, Option<Platform>> {
-    let blobs = survey
-        .seen
-        .image
-        .iter()
-        .flat_map(|found| found.blobs.iter().map(|(digest, _)| (*digest, found.platform.clone())));
-    blobs.collect()
 }

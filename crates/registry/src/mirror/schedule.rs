@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use deltaport_store as store;
 use deltaport_store::Slot;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Begin, Job, Outcome, Report, Request, Rule};
-use crate::Registry;
+use crate::{Error, Registry, Result};
 
 /// How long one look at a run waits for its end; then it is looked at again.
 const LOOK: Duration = Duration::from_secs(60 * 60);
@@ -64,9 +63,8 @@ impl Registry {
             match self.alone(&name, Box::pin(self.run_slot(rule, &name, due))).await {
                 Ok(Some(Ok(()))) => return,
                 Ok(None) => {}
-                Ok(Some(Err(error))) | Err(error) => {
-                    tracing::warn!(rule = rule.name, %error, "it cannot be told whether a mirror is to be run");
-                }
+                Ok(Some(Err(error))) => tell_trouble(rule, &error),
+                Err(error) => tell_trouble(rule, &error.into()),
             }
             tokio::time::sleep(self.options().replicas.lease / LOOKS).await;
         }
@@ -95,8 +93,12 @@ impl Registry {
         let left = match self.alone(&name, Box::pin(work)).await {
             Ok(Some(Ok(left))) => left,
             Ok(None) => look,
-            Ok(Some(Err(error))) | Err(error) => {
-                tracing::warn!(rule = rule.name, %error, "it cannot be told whether a mirror is to be run");
+            Ok(Some(Err(error))) => {
+                tell_trouble(rule, &error);
+                look
+            }
+            Err(error) => {
+                tell_trouble(rule, &error.into());
                 look
             }
         };
@@ -104,40 +106,50 @@ impl Registry {
         tokio::time::sleep(left.min(pause)).await;
     }
 
-    /// Runs a rule for a time, unless that was done.
-    async fn run_slot(&self, rule: &Rule, name: &str, due: i64) -> Result<(), store::Error> {
+    /// Runs a rule for a time, unless that was done. One that could not be run is not done.
+    async fn run_slot(&self, rule: &Rule, name: &str, due: i64) -> Result<()> {
         let names = self.store().names();
         if names.begin_slot(name, due).await? {
-            self.run_all(rule).await;
+            self.run_all(rule).await?;
             names.end_slot(name, due).await?;
         }
         Ok(())
     }
 
     /// Runs a rule for each of its repositories, one after the other.
-    async fn run_all(&self, rule: &Rule) {
+    async fn run_all(&self, rule: &Rule) -> Result<()> {
         match self.jobs(rule).await {
             Ok(jobs) => {
                 for job in &jobs {
-                    self.run_to_the_end(job).await;
+                    self.run_to_the_end(job).await?;
                 }
             }
             Err(why) => tracing::warn!(rule = rule.name, why, "a mirror could not be run"),
         }
+        Ok(())
     }
 
     /// Begins a run, or joins one, and waits for its end.
-    async fn run_to_the_end(&self, job: &Job) {
+    async fn run_to_the_end(&self, job: &Job) -> Result<()> {
         let mut number = None;
         loop {
             match self.mirror(&job.repository, &job.rule.name, Request::Run, number, LOOK).await {
-                Ok(report) if report.done => return tell(&report),
+                Ok(report) if report.done => {
+                    tell(&report);
+                    return Ok(());
+                }
                 Ok(report) => number = Some(report.run),
                 // Somebody has begun another run since this one ended.
-                Err(_) => return,
+                Err(Error::MirrorUnknown(_)) => return Ok(()),
+                Err(error) => return Err(error),
             }
         }
     }
+}
+
+/// One line in the log for one that could not be begun.
+fn tell_trouble(rule: &Rule, error: &Error) {
+    tracing::warn!(rule = rule.name, error = %error, "a mirror could not be run; it is tried again");
 }
 
 /// One line in the log for a run.

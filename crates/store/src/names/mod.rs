@@ -31,6 +31,7 @@ pub(crate) mod shared;
 pub(crate) mod snapshot;
 pub(crate) mod sql;
 pub(crate) mod tags;
+pub(crate) mod told;
 pub(crate) mod verdicts;
 pub(crate) mod writer;
 
@@ -52,6 +53,7 @@ pub use cached::{Cached, Evicted};
 pub use jobs::{ClaimLimits, DeltaJob};
 pub use leases::Slot;
 pub use shared::{PostgresOptions, check_database};
+pub use told::Told;
 pub use verdicts::{MAX_VERDICT_LEN, Verdict};
 pub(crate) use writer::{Tx, milliseconds};
 

@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 use crate::names::sql::{Connection, Session, values};
 
 /// The version of the tables of this program.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// Step `n` takes the tables from version `n` to `n + 1`. A released step is never changed.
-const STEPS: [&str; 2] = [V1, V2];
+const STEPS: [&str; 3] = [V1, V2, V3];
 
 /// The key of the advisory lock that is held while tables are made: "deltapor" in ASCII.
 const LOCK: i64 = 0x6465_6c74_6170_6f72;
@@ -491,4 +491,17 @@ CREATE TABLE private (
     content bytea NOT NULL,
     changed bigint NOT NULL
 );
+";
+
+/// What replicas tell each other.
+const V3: &str = "
+-- How far something is that one replica does and others are asked about; text is JSON. at: when it said so last.
+CREATE TABLE told (
+    topic  text COLLATE \"C\" NOT NULL,
+    number bigint NOT NULL,
+    text   text COLLATE \"C\" NOT NULL,
+    at     bigint NOT NULL,
+    PRIMARY KEY (topic, number)
+);
+CREATE INDEX told_by_age ON told (at);
 ";
