@@ -96,7 +96,7 @@ impl Hub {
 }
 
 /// One replica, about to be started.
-fn launch(objects: &Objects, database: &str, more: &str) -> Launch {
+pub(crate) fn launch(objects: &Objects, database: &str, more: &str) -> Launch {
     let configuration = format!(
         "public_upstreams = false\n{}metadata = \"{database}\"\n[[access.rule]]\nrepositories = [\"**\"]\n\
          allow = [\"pull\", \"push\", \"delete\"]\nanonymous = true\n\

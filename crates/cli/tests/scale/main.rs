@@ -18,4 +18,5 @@ mod load;
 mod objects;
 mod replicas;
 mod storms;
+mod taken_up;
 mod walkthrough;
