@@ -1,6 +1,6 @@
 //! `deltaport gc`: room taken back now.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -9,21 +9,30 @@ use deltaport_registry::space::{Evicted, TakenBack};
 use deltaport_store::{Collected, CommandSocket, Store};
 use serde_json::json;
 
-use crate::args::{Gc, Place};
+use crate::args::Gc;
 use crate::output::{Output, rounded};
 use crate::settings::{Overrides, Settings};
 use crate::{logging, wiring};
 
 pub(crate) fn run(args: &Gc, output: &mut Output) -> anyhow::Result<ExitCode> {
     logging::start_for_command();
-    let (settings, data) = configured(&args.place)?;
-    let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
-    let taken = match runtime.block_on(wiring::store(&settings, &data)) {
-        Ok(store) => runtime.block_on(take_back(&settings, store))?,
-        Err(error) => match error.downcast_ref() {
-            Some(deltaport_store::Error::InUse { owner, .. }) => ask(&data, owner)?,
-            _ => return Err(error),
-        },
+    let settings = Settings::load(args.place.config.as_deref(), &Overrides::default())?;
+    let data = wiring::stored_data(&args.place)?;
+    let taken = if settings.storage.metadata.is_none() && !data.join("names.db").is_file() {
+        // The names may be in a database that only the server's configuration knows.
+        let socket = CommandSocket::new(&data);
+        anyhow::ensure!(socket.path().exists(), "there are no data in {}", data.display());
+        let taken = deltaport_server::take_back(socket.path());
+        taken.with_context(|| format!("the names are not in {}; say where with --config", data.display()))?
+    } else {
+        let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
+        match runtime.block_on(wiring::store(&settings, &data)) {
+            Ok(store) => runtime.block_on(take_back(&settings, store))?,
+            Err(error) => match error.downcast_ref() {
+                Some(deltaport_store::Error::InUse { owner, .. }) => ask(&data, owner)?,
+                _ => return Err(error),
+            },
+        }
     };
     let TakenBack { evicted, collected } = taken;
     let good = evicted.missing == 0;
@@ -41,14 +50,6 @@ pub(crate) fn run(args: &Gc, output: &mut Output) -> anyhow::Result<ExitCode> {
         false => output.text(&words(&evicted, &collected))?,
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The settings, and the directory that holds everything, which must be there.
-fn configured(place: &Place) -> anyhow::Result<(Settings, PathBuf)> {
-    let settings = Settings::load(place.config.as_deref(), &Overrides::default())?;
-    let data = wiring::stored_data(place)?;
-    anyhow::ensure!(data.join("names.db").is_file(), "there are no data in {}", data.display());
-    Ok((settings, data))
 }
 
 async fn take_back(settings: &Settings, store: Store) -> anyhow::Result<TakenBack> {

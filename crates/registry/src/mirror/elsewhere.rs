@@ -31,7 +31,8 @@ impl Registry {
     }
 
     /// How far a run at another replica is: that of this number, or the last one if that is under way. Waits for its end,
-    /// but no longer than `patience`. `None` when no replica says anything about it.
+    /// but no longer than `patience`. `None` when no replica says anything about it, and when who ran it dies meanwhile
+    /// unless it was asked for by its number: then another has to be begun.
     pub(super) async fn elsewhere(
         &self,
         repository: &RepositoryName,
@@ -42,23 +43,24 @@ impl Registry {
     ) -> Result<Option<Report>> {
         let (names, topic) = (self.store().names(), topic(rule, repository, plan));
         let until = tokio::time::Instant::now() + patience;
-        let mut number = number;
-        let mut known = number.is_some();
+        let asked_for = number.is_some();
+        let (mut number, mut joined) = (number, false);
         loop {
             let Some(told) = names.told(&topic, number).await? else { return Ok(None) };
             let report: Report = serde_json::from_str(&told.text)
                 .map_err(|_| Error::internal("another replica tells of a run in other words"))?;
             let lives = told.age < self.options().replicas.lease;
             match (report.done, lives) {
-                // One that has ended, or died, is none to be joined.
-                (true, _) | (_, false) if !known => return Ok(None),
+                // One that has ended is none to be joined, and one that has died none to be waited for.
+                (true, _) if !asked_for && !joined => return Ok(None),
+                (false, false) if !asked_for => return Ok(None),
                 (true, _) => return Ok(Some(report)),
                 (false, false) => {
                     let failed = Some("the replica that ran it is gone; run it again".to_owned());
                     return Ok(Some(Report { done: true, now: None, failed, ..report }));
                 }
                 (false, true) if tokio::time::Instant::now() >= until => return Ok(Some(report)),
-                (false, true) => (number, known) = (Some(told.number), true),
+                (false, true) => (number, joined) = (Some(told.number), true),
             }
             tokio::time::sleep(LOOK).await;
         }
