@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use deltaport_testkit::clients::free_port;
 use deltaport_testkit::s3;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
 /// Which service to use, and where its program is.
@@ -178,7 +179,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // With whatever it has started: workers outlive a master that is killed.
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process");
+        let _ = kill_process_group(pid, Signal::KILL);
         let _ = self.child.wait();
     }
 }
