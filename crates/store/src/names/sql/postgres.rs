@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
 use futures_util::TryStreamExt as _;
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::{join, join_all};
 use lru::LruCache;
 use tokio::runtime::Handle;
 use tokio_postgres::error::SqlState;
@@ -123,7 +123,7 @@ impl Session {
         let mut rows = Vec::with_capacity(lots.len());
         for lots in lots.chunks(PIPELINE) {
             let answers = lots.iter().map(|values| self.ask(&statement, values));
-            let answers = self.wait(lots.len(), try_join_all(answers))?;
+            let answers = self.wait(lots.len(), in_order(answers))?;
             rows.extend(answers.into_iter().filter_map(|rows| rows.into_iter().next()));
         }
         Ok(rows)
@@ -134,7 +134,7 @@ impl Session {
         let statement = self.statement(sql)?;
         for lots in lots.chunks(PIPELINE) {
             let done = lots.iter().map(|values| self.client.execute_raw(&statement, values));
-            self.wait(lots.len(), try_join_all(done))?;
+            self.wait(lots.len(), in_order(done))?;
         }
         Ok(())
     }
@@ -156,8 +156,8 @@ impl Session {
         let statement = self.statement(sql)?;
         let answers = async {
             let begun = self.client.batch_execute(begin);
-            let ((), rows) = try_join(begun, self.ask(&statement, values)).await?;
-            Ok(rows)
+            let (begun, rows) = join(begun, self.ask(&statement, values)).await;
+            begun.and(rows)
         };
         let rows = self.wait(2, answers)?;
         let row = rows.first().ok_or_else(|| std::io::Error::other("a statement yielded no row"))?;
@@ -201,6 +201,14 @@ impl Session {
         }
         Err(error)
     }
+}
+
+/// Waits for all of several answers that were asked for at once. Of errors it is the first that counts: those behind it
+/// only say that there was one, and may be noticed earlier.
+async fn in_order<T>(
+    answers: impl Iterator<Item = impl Future<Output = Result<T, tokio_postgres::Error>>>,
+) -> Result<Vec<T>, tokio_postgres::Error> {
+    join_all(answers).await.into_iter().collect()
 }
 
 /// The text of a statement as PostgreSQL has it.

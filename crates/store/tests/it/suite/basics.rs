@@ -243,9 +243,7 @@ async fn whatever_stands_in_a_manifest_is_kept() {
             r#"{{"schemaVersion":2,"artifactType":"a/{number}{text}","config":{{"mediaType":"c{text}","digest":"{}","size":1}},"layers":[],"subject":{{"mediaType":"m{text}","digest":"{subject}","size":1}},"annotations":{{"k{text}":"v{text}"}}}}"#,
             Digest::sha256(b"config")
         );
-        let Ok(view) = View::parse(media_type::OCI_MANIFEST, json.as_bytes(), Limits::DEFAULT) else {
-            continue;
-        };
+        let view = View::parse(media_type::OCI_MANIFEST, json.as_bytes(), Limits::DEFAULT).unwrap();
         let (wanted, annotations) = (view.artifact_type.clone(), view.annotations.clone());
         let manifest = new_manifest(media_type::OCI_MANIFEST, &json, &[]);
         store.names().put_manifest(&app, manifest.clone()).await.unwrap();
