@@ -13,14 +13,17 @@ pub(crate) mod scratch;
 pub(crate) mod send;
 
 use std::fmt;
+use std::fs::File;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use lru::LruCache;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::multipart::{MultipartStore as _, PartId};
 use object_store::path::Path as Key;
@@ -45,6 +48,8 @@ use scratch::Copies;
 const OBJECTS: &str = "objects";
 /// How slow a service may take a part before the request is given up, in bytes per second.
 const SLOWEST: u64 = 256 << 10;
+/// Of how many ends of chunks the local files are kept; each is shorter than a part.
+const ENDS: NonZeroUsize = NonZeroUsize::new(16).expect("16 is not zero");
 /// The longest wait between two attempts of a request.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 
@@ -130,6 +135,8 @@ pub(crate) struct Bucket {
     pub(crate) copies: Copies,
     /// Which objects blobs are.
     pub(crate) remembered: Remembered,
+    /// The local files of ends of chunks that were sent lately, so that whoever goes on here need not fetch them.
+    pub(crate) ends: Mutex<LruCache<Place, Arc<File>>>,
 }
 
 impl fmt::Debug for Bucket {
@@ -153,8 +160,9 @@ impl Bucket {
         let objects = if prefix.is_empty() { OBJECTS.to_owned() } else { format!("{prefix}/{OBJECTS}") };
         let objects = Key::parse(objects).map_err(|error| unusable(&options, &error))?;
         let memory = usize::try_from(options.memory).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let ends = Mutex::new(LruCache::new(ENDS));
         let (memory, copies) = (Arc::new(Semaphore::new(memory)), Copies::new(options.scratch));
-        Ok(Self { reading, writing, objects, options, memory, copies, remembered: Remembered::new() })
+        Ok(Self { reading, writing, objects, options, memory, copies, remembered: Remembered::new(), ends })
     }
 
     fn key(&self, place: &Place) -> Key {
@@ -261,6 +269,16 @@ impl Bucket {
             return Err(Fault::Wrong(format!("the object {place} has {found} bytes and not {size}")));
         }
         Ok(bytes)
+    }
+
+    /// Keeps the local file of what was sent to an object, its first bytes, for a while.
+    pub(crate) fn keep_end(&self, place: &Place, file: &Arc<File>) {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).put(place.clone(), Arc::clone(file));
+    }
+
+    /// The local file of what was sent to an object, if it is kept, and not any longer.
+    pub(crate) fn take_end(&self, place: &Place) -> Option<Arc<File>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).pop(place)
     }
 
     /// Every object in the order of names.

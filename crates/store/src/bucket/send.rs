@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Bucket, Completed, Place};
+use super::{Bucket, Completed, Fault, Place};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::names::doomed;
@@ -80,6 +80,15 @@ pub(crate) async fn piece(
         Ok(Bytes::from(bytes))
     });
     Ok(Piece { bytes: read.await?, room })
+}
+
+/// The end of a chunk, `len` bytes that were sent to an object: from the local file of it, or else from there.
+pub(crate) async fn end(core: &Core, bucket: &Bucket, place: &Place, len: u64) -> Result<Piece, Fault> {
+    if let Some(file) = bucket.take_end(place) {
+        return piece(core, bucket, &file, 0, len).await.map_err(Fault::here);
+    }
+    let room = room(bucket, len).await.map_err(Fault::here)?;
+    Ok(Piece { bytes: bucket.get_all(place, len).await?.into(), room })
 }
 
 /// Makes an object of the first `size` bytes of a file, whose name is written down before anything is sent. What becomes

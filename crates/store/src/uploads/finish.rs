@@ -163,8 +163,8 @@ impl Ending {
             }
             Last::Bytes(bytes) => (bytes.into(), None),
             Last::Object(place, len) => {
-                let room = send::room(&self.bucket, len).await.map_err(Fault::here)?;
-                (self.bucket.get_all(&place, len).await?.into(), Some(room))
+                let (bytes, room) = send::end(&self.core, &self.bucket, &place, len).await?.into_parts();
+                (bytes, Some(room))
             }
         })
     }

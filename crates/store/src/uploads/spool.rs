@@ -134,11 +134,11 @@ async fn part_file(core: &Arc<Core>) -> Result<File> {
 
 /// Puts what is behind the last part of an upload into a file, for more to come behind it; how many bytes that are.
 async fn restore(core: &Core, bucket: &Bucket, progress: &Progress, file: &File) -> Result<u64, Fault> {
-    let tail = match &progress.tail {
-        Tail::Row(bytes) => bytes.clone(),
+    let (tail, _room) = match &progress.tail {
+        Tail::Row(bytes) => (bytes.clone().into(), None),
         Tail::Object(place) => {
-            let _room = send::room(bucket, tail_len(progress)).await.map_err(Fault::here)?;
-            bucket.get_all(place, tail_len(progress)).await?
+            let (bytes, room) = send::end(core, bucket, place, tail_len(progress)).await?.into_parts();
+            (bytes, Some(room))
         }
     };
     let (file, len) = (file.try_clone()?, tail.len() as u64);
@@ -327,6 +327,7 @@ impl Worker {
                 let spare = self.progress.spare.clone();
                 self.lease.use_spare();
                 self.bucket.put(&spare, piece.bytes).await?;
+                self.bucket.keep_end(&spare, self.inflow.file());
                 Tail::Object(spare)
             }
         };

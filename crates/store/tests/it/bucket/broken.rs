@@ -71,13 +71,17 @@ async fn while_it_is_away_nothing_is_wrong_and_then_all_goes_on() {
 async fn an_upload_goes_on_when_the_service_is_back() {
     let home = Home::new();
     let (store, a) = (home.open().await, repository("a"));
-    let uploads = store.uploads();
     let bytes = noise(2, 13_000_000);
     let digest = Digest::sha256(&bytes);
-    let id = uploads.begin(&a, OWNER, None, 10).await.unwrap();
-    let mut appender = uploads.append(&a, &id, OWNER, None).await.unwrap();
+    let id = store.uploads().begin(&a, OWNER, None, 10).await.unwrap();
+    let mut appender = store.uploads().append(&a, &id, OWNER, None).await.unwrap();
     appender.write(bytes.slice(..5_500_000)).await.unwrap();
     appender.finish().await.unwrap();
+    // Another process has no local file of what came last.
+    store.close().await.unwrap();
+    drop(store);
+    let store = home.open().await;
+    let uploads = store.uploads();
 
     // A chunk that cannot be kept: what was acknowledged stands.
     home.server.breaks(Fault::Status(503), |_| true);

@@ -88,6 +88,19 @@ async fn small_blobs_are_one_request_and_manifests_none() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_chunk_is_not_fetched_where_it_came_from() {
+    let home = Home::new();
+    let (store, a) = (home.open().await, repository("a"));
+    let bytes = noise(7, 7_000_000);
+    let before = home.server.counts();
+    let digest = push_in_two(&store, "a", &bytes).await;
+    let asked = home.server.counts() - before;
+    // Two parts, their beginning and end, and the end of the chunk, which had to be safe before it was acknowledged.
+    assert_eq!((asked.of(Kind::Get), asked.total()), (0, 5), "{asked:?}");
+    assert_eq!(pull_blob(&store, &a, &digest).await.unwrap(), bytes);
+}
+
+#[tokio::test]
 async fn chunks_of_any_size_add_up_also_over_restarts() {
     let home = Home::new();
     let a = repository("a");
