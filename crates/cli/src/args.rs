@@ -2,6 +2,7 @@
 
 mod client_config;
 mod image;
+mod migrate;
 mod mirror;
 mod remote;
 mod space;
@@ -22,6 +23,7 @@ use crate::settings::{Rate, Size, Span};
 
 pub(crate) use client_config::{Client, ClientConfig, RegistryUrl};
 pub(crate) use image::{Image, ImageCommand, ImageComplete, ImagePrune, ImageShow};
+pub(crate) use migrate::Migrate;
 pub(crate) use mirror::{Mirror, MirrorCommand, MirrorRule};
 pub(crate) use remote::{Access, DeltaList, DeltaPush, ImageName};
 pub(crate) use space::{Gc, Usage};
@@ -47,6 +49,7 @@ pub(crate) enum Command {
     Rebuild(Rebuild),
     Usage(Usage),
     Gc(Gc),
+    Migrate(Migrate),
     Passwd(Passwd),
     Token(Token),
     Delta(Box<Delta>),

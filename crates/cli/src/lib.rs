@@ -47,6 +47,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Rebuild(args) => commands::rebuild::run(&args, &mut output),
         Command::Usage(args) => commands::usage::run(&args, &mut output),
         Command::Gc(args) => commands::gc::run(&args, &mut output),
+        Command::Migrate(args) => commands::migrate::run(&args, &mut output),
         Command::Passwd(args) => commands::passwd::run(&args, &mut output),
         Command::Token(args) => commands::token::run(&args, &mut output),
         Command::Delta(args) => commands::delta::run(&args, &mut output),

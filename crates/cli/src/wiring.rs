@@ -69,7 +69,13 @@ fn data_or_default(data: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
 
 /// Opens the store.
 pub(crate) async fn store(settings: &Settings, data: &Path) -> anyhow::Result<Store> {
-    let options = deltaport_store::Options {
+    let options = store_options(settings, data)?;
+    Store::open(options).await.with_context(|| format!("cannot keep data in {}", data.display()))
+}
+
+/// Where everything is kept, and how.
+pub(crate) fn store_options(settings: &Settings, data: &Path) -> anyhow::Result<deltaport_store::Options> {
+    Ok(deltaport_store::Options {
         root: data.to_owned(),
         bytes: places::bytes(settings)?,
         keep_free: settings.limits.free_disk.0,
@@ -79,8 +85,18 @@ pub(crate) async fn store(settings: &Settings, data: &Path) -> anyhow::Result<St
         partial_expiry: settings.collect.partial_expiry.0,
         names: places::names(settings)?,
         faults: Faults::none(),
-    };
-    Store::open(options).await.with_context(|| format!("cannot keep data in {}", data.display()))
+    })
+}
+
+/// The secrets that are kept with names. `runtime` has to go on for as long as they are used.
+pub(crate) fn secrets(
+    options: &deltaport_store::Options,
+    runtime: &tokio::runtime::Handle,
+) -> anyhow::Result<Secrets> {
+    Ok(match &options.names {
+        NamesOptions::Directory => Secrets::in_directory(&options.root),
+        NamesOptions::Postgres(postgres) => Secrets::in_postgres(postgres, runtime.clone())?,
+    })
 }
 
 /// Puts the registry together.

@@ -42,6 +42,21 @@ struct Keys {
     seen: Mutex<KeysSeen>,
 }
 
+/// The keys that tokens are signed with.
+const TOKEN_KEYS: &str = "token-keys";
+/// The programs that may log in.
+const ROBOTS: &str = "robots";
+
+/// Takes over the secrets of another place: tokens that were good there are good here. Blocks, as [`Secret`] does.
+pub fn copy_secrets(from: &Secrets, to: &Secrets) -> std::io::Result<()> {
+    for name in [TOKEN_KEYS, ROBOTS] {
+        if let Some(content) = from.secret(name).read()? {
+            to.secret(name).update(|_| Ok::<_, std::io::Error>((Some(content.clone()), ())))?;
+        }
+    }
+    Ok(())
+}
+
 /// What was seen of keys that replicas share.
 #[derive(Debug, Default)]
 struct KeysSeen {
@@ -56,7 +71,7 @@ impl AccessTokens {
     ///
     /// Keys that cannot be read or written are no reason not to serve: clients take new tokens by themselves.
     pub fn open(secrets: &Secrets, service: &str) -> Self {
-        let secret = secrets.secret("token-keys");
+        let secret = secrets.secret(TOKEN_KEYS);
         let ring = match secret.read().map(|content| content.as_deref().map(Ring::read)) {
             Ok(None) => Ring::default(),
             Ok(Some(Ok(ring))) => ring,
@@ -215,7 +230,7 @@ impl RobotTokens {
     /// The robots that are among `secrets`. Nothing is read yet.
     pub fn new(secrets: &Secrets) -> Self {
         let seen = Seen { robots: Arc::default(), stamp: None, looked: None };
-        Self(Arc::new(List { secret: secrets.secret("robots"), seen: Mutex::new(seen) }))
+        Self(Arc::new(List { secret: secrets.secret(ROBOTS), seen: Mutex::new(seen) }))
     }
 
     /// The robot that has this secret and has not ended.

@@ -251,6 +251,12 @@ pub(crate) async fn compact_journal(core: &Arc<Core>, slack: u64) -> Result<()> 
     if mark.len < 4 * base + slack {
         return Ok(());
     }
+    rewrite_journal(core).await
+}
+
+/// Writes the journal anew, if there is one: what it says is what names say.
+pub(crate) async fn rewrite_journal(core: &Arc<Core>) -> Result<()> {
+    let Some(mark) = core.database.journal(|journal| journal.mark()).await? else { return Ok(()) };
     let layout = core.layout.clone();
     let snapshot = core
         .database

@@ -23,6 +23,7 @@ mod inflow;
 mod journal;
 mod layout;
 mod lease;
+mod migrate;
 mod names;
 mod open;
 mod partial;
@@ -48,6 +49,7 @@ pub use error::{Error, Result};
 pub use faults::Faults;
 pub use fsck::{Code, Finding, FsckOptions, Progress, Report, Severity, fsck};
 pub use lease::Lease;
+pub use migrate::{Migration, Pass, Step};
 pub use names::{
     Absence, Cached, ClaimLimits, DeltaJob, Evicted, Layer, LayerDelta, MAX_VERDICT_LEN, Manifest, Names,
     NewManifest, Page, PostgresOptions, Referenced, Slot, Told, Verdict, check_database,
@@ -115,7 +117,22 @@ impl Store {
     /// Opens the store at `options.root`, making it when there is none. Takes a lock so that no second process opens
     /// it; finishes or discards what a crash left half-done; brings an older schema up to date. Must be called within a
     /// tokio runtime, which the store goes on to use.
+    ///
+    /// Fails with [`Error::Unusable`] when a [`Migration`] to here was begun and has not ended.
     pub async fn open(options: Options) -> Result<Self> {
+        let store = Self::open_as_it_is(options).await?;
+        if store.core.database.read(names::held::is_unfinished).await? {
+            store.close().await?;
+            return Err(Error::Unusable(
+                "a registry is being moved to here and not all of it has come; run `deltaport migrate` again"
+                    .to_owned(),
+            ));
+        }
+        Ok(store)
+    }
+
+    /// The same for what is not whole, perhaps.
+    pub(crate) async fn open_as_it_is(options: Options) -> Result<Self> {
         let runtime = tokio::runtime::Handle::current();
         let core = tokio::task::spawn_blocking(move || open::open(options, runtime)).await??;
         Ok(Self {

@@ -57,6 +57,19 @@ impl Staging {
 
     /// See [`Store::commit`](crate::Store::commit).
     pub(crate) async fn commit(self, digest: Digest, repository: RepositoryName) -> Result<u64> {
+        self.settle(digest, move |tx| names::blobs::link(tx, &repository, &digest)).await
+    }
+
+    /// The same without a repository that holds the blob; the collector will look at it.
+    pub(crate) async fn keep(self, digest: Digest) -> Result<u64> {
+        self.settle(digest, move |tx| names::review::queue_bytes(tx.connection, &digest, tx.now)).await
+    }
+
+    /// Proves the bytes and puts them in their place, with what `change` says of them.
+    async fn settle<F>(self, digest: Digest, change: F) -> Result<u64>
+    where
+        F: Fn(&mut Tx<'_>) -> Result<()> + Send + Sync + 'static,
+    {
         let core = Arc::clone(&self.scrap.core);
         let settling = Arc::clone(&core);
         core.to_the_end(async move {
@@ -65,7 +78,6 @@ impl Staging {
             let path = self.scrap.path.clone();
             let (proving, file, source) = (Arc::clone(&core), Arc::clone(self.inflow.file()), path.clone());
             core.blocking(move || place::prove(&proving, &file, &path, hasher, &digest)).await?;
-            let change = move |tx: &mut Tx<'_>| names::blobs::link(tx, &repository, &digest);
             place::settle(&core, digest, size, Source::File(source), change).await?;
             // What the drop of `self` would remove is either moved or not needed.
             drop(self);

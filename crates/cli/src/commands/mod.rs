@@ -8,6 +8,7 @@ pub(crate) mod fsck;
 pub(crate) mod gc;
 pub(crate) mod image;
 mod layout;
+pub(crate) mod migrate;
 pub(crate) mod mirror;
 pub(crate) mod passwd;
 mod progress;

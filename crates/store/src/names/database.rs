@@ -191,6 +191,20 @@ pub(crate) fn read_only(path: &Path) -> Result<Connection> {
     Ok(Connection::Sqlite(connection))
 }
 
+/// Opens the database of a data directory that another process may have open, to read it, or to write a setting.
+pub(crate) fn beside(layout: &Layout, writing: bool) -> Result<Connection> {
+    let path = layout.database();
+    if !path.is_file() {
+        return Err(Error::Unusable(format!("there are no data in {}", layout.root().display())));
+    }
+    let connection = read_only(&path)?;
+    schema::check(&connection)?;
+    if let (Connection::Sqlite(connection), true) = (&connection, writing) {
+        connection.pragma_update(None, "query_only", false)?;
+    }
+    Ok(connection)
+}
+
 /// Number of the last change that was ever logged.
 pub(crate) fn last_change(connection: &Connection) -> Result<u64> {
     let last = "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'";

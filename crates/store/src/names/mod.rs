@@ -11,6 +11,7 @@ pub(crate) mod cached;
 pub(crate) mod database;
 pub(crate) mod deltas;
 pub(crate) mod doomed;
+pub(crate) mod held;
 pub(crate) mod jobs;
 pub(crate) mod leases;
 pub(crate) mod manifests;

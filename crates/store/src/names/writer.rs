@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 use super::cache::{Cache, Stale};
+use super::held;
 use super::sql::{Connection, values};
 use crate::error::{Error, Result};
 use crate::faults::{self, Faults};
@@ -312,6 +313,9 @@ impl State {
             self.flush_journal()?;
         }
         self.connection.batch("BEGIN IMMEDIATE")?;
+        if held::is_held(&self.connection, milliseconds(SystemTime::now()))? {
+            return Err(held::refusal());
+        }
         let last = self.journal.last();
         if last > self.delivered {
             self.connection.execute("DELETE FROM outbox WHERE seq <= ?1", values![last])?;

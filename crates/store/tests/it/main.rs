@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod embedded;
 mod faults;
+mod migration;
 mod partials;
 mod scale;
 mod shared;

@@ -20,11 +20,11 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use super::cache::Cache;
-use super::from_milliseconds;
 use super::schema::postgres as schema;
 use super::sql::postgres::{away, sentence};
 use super::sql::{Connection, Session, Trouble, values};
 use super::writer::Tx;
+use super::{from_milliseconds, held};
 use crate::error::{Error, Result};
 use crate::faults::{self, Faults};
 use pool::Pool;
@@ -50,8 +50,10 @@ const OUTCOMES_KEPT: Duration = Duration::from_secs(3600);
 const LINE: i64 = 0x6465_6c74_616c_694e;
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE";
-/// The time is asked for with it.
-const MARK: &str = "INSERT INTO outcome (id, at, made) VALUES (?1, now_in_milliseconds(), 1) RETURNING at";
+/// The time is asked for with it; it is negative when no changes are taken ([`super::held`]).
+const MARK: &str = "INSERT INTO outcome (id, at, made) VALUES (?1, now_in_milliseconds(), 1)
+    RETURNING CASE WHEN EXISTS (SELECT 1 FROM setting WHERE name = 'held-until' AND value > now_in_milliseconds())
+        THEN -1 ELSE at END";
 
 /// The way to the names that replicas share. Cheap to clone.
 #[derive(Clone)]
@@ -92,6 +94,23 @@ impl Shared {
         // Not to be used again: it may wait for long.
         schema::migrate(&shared.pool.connect()?)?;
         Ok(shared)
+    }
+
+    /// Has no changes be taken until then, in milliseconds since 1970. When it returns, none is under way that was begun
+    /// before.
+    pub(crate) async fn hold(&self, until: i64) -> Result<()> {
+        self.read(move |names| {
+            // Every change has looked into this table, and keeps it from being locked until it has ended.
+            names.batch("BEGIN; LOCK TABLE setting IN ACCESS EXCLUSIVE MODE")?;
+            match held::set(names, until) {
+                Ok(()) => names.batch("COMMIT"),
+                Err(error) => {
+                    names.batch("ROLLBACK")?;
+                    Err(error)
+                }
+            }
+        })
+        .await
     }
 
     /// Does `work` with a connection to what is there, for a command that ends soon. Makes no tables. Blocks.
@@ -259,6 +278,9 @@ impl Shared {
             Ok(now) => now,
             Err(error) => return rolled_back(session, failed(error)),
         };
+        if now < 0 {
+            return rolled_back(session, Attempt::Over(Err(held::refusal())));
+        }
         let mut tx = Tx::shared(connection, now);
         let done = work(&mut tx).and_then(|value| {
             self.faults.at(faults::BEFORE_COMMIT)?;
