@@ -101,6 +101,7 @@ pub(crate) enum ConfigCommand {
 /// Also looks into the files that the configuration names (passwords, certificates), and connects to the bucket and the
 /// database in [storage]: whether everything that is needed may be done there. Nothing is started or changed; an object
 /// that is written to the bucket is removed again.
+///
 /// Exits with 0 when `deltaport serve` would accept it, with 1 otherwise.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConfigCheck {
