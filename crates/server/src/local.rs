@@ -150,7 +150,7 @@ pub enum CommandError {
     /// Nobody listens at the socket, or not to this user.
     #[error("it takes no commands; is it another command, a server that starts or stops, or another user's?")]
     Unreachable(#[source] io::Error),
-    /// Nothing was heard for [`SILENCE`], or the answer ended early.
+    /// Nothing was heard for 15 s, or the answer ended early.
     #[error("it was asked and does not answer, so this may be done or not")]
     Silent(#[source] io::Error),
     /// It said that it has not done it, and why.
