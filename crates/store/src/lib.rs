@@ -8,8 +8,9 @@
 //! embedded SQLite database, or of a PostgreSQL that replicas share ([`Names`]). [`Store`] joins the two where an operation
 //! needs both.
 //!
-//! Everything that changes something goes the same way: bytes are synced, renamed into place and their directory is
-//! synced; then one thread commits the names of all who wait and appends them to the journal; then they are answered.
+//! In a directory everything that changes something goes the same way: bytes are synced, renamed into place and their
+//! directory is synced; then one thread commits the names of all who wait and appends them to the journal; then they are
+//! answered. With a bucket and a PostgreSQL, the transaction that names an object comes after the object is there.
 
 mod blobs;
 mod bucket;
