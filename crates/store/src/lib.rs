@@ -122,6 +122,10 @@ impl Store {
     /// Fails with [`Error::Unusable`] when a [`Migration`] to here was begun and has not ended.
     pub async fn open(options: Options) -> Result<Self> {
         let store = Self::open_as_it_is(options).await?;
+        // Before it is asked whether one is under way, so that none begins between the two.
+        if let Some(shared) = store.core.database.shared() {
+            shared.respect_migration();
+        }
         if store.core.database.read(names::held::is_unfinished).await? {
             store.close().await?;
             return Err(Error::Unusable(

@@ -75,7 +75,8 @@ impl Pass {
 
 impl Migration {
     /// Prepares to move what is in `from`, which may be served meanwhile, to `to`, which may not, and has to be empty or
-    /// what an earlier migration has left. Until [`Migration::finish`] nothing can be served from it.
+    /// what an earlier migration has left. Until [`Migration::finish`] no store can be opened there, and one that was open
+    /// already, as a replica, changes nothing.
     pub async fn begin(from: &Options, to: Options) -> Result<Self> {
         let source = Reader::of(from).await?;
         let bytes = Bytes::of(from)?;

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 
 /// Until when no changes are taken, in milliseconds since 1970. The engine that replicas share knows it by name.
 const HELD: &str = "held-until";
-/// That what is here is not whole yet.
+/// That what is here is not whole yet. The engine that replicas share knows it by name, too.
 const UNFINISHED: &str = "migrating";
 
 /// Has nothing be changed until then; 0 ends it.
@@ -23,7 +23,7 @@ pub(crate) fn is_held(connection: &Connection, now: i64) -> Result<bool> {
 pub(crate) fn refusal() -> Error {
     Error::Unavailable {
         what: "the registry",
-        why: "it is being moved elsewhere and takes no changes now".to_owned(),
+        why: "it is being moved and takes no changes now".to_owned(),
     }
 }
 

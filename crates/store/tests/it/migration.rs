@@ -311,6 +311,34 @@ async fn nothing_is_moved_to_where_a_registry_is() {
 }
 
 #[tokio::test]
+async fn a_replica_at_the_target_changes_nothing_before_it_is_whole() {
+    let (source, target) = (Place::new(false, false), Home::hub());
+    let store = source.open().await;
+    fill(&store).await;
+    store.close().await.unwrap();
+    // It was started too early, on what was empty.
+    let other = target.other();
+    let replica = target.open_other(&other).await;
+    let migration = Migration::begin(&source.options(), target.options()).await.unwrap();
+    migration.pass(&|_| {}).await.unwrap();
+    let mine = repository("mine");
+    let refused = push_blob(&replica, &mine, noise(8, 10)).await;
+    assert!(matches!(&refused, Err(Error::Unavailable { why, .. }) if why.contains("moved")), "{refused:?}");
+    copy(&migration).await;
+    migration.finish().await.unwrap();
+    migration.leave().await.unwrap();
+    // From then on it is a replica like any other, and what it acknowledges stays.
+    pulls(&replica).await;
+    let layer = push_blob(&replica, &mine, noise(8, 10)).await.unwrap();
+    replica.names().put_manifest(&mine, image(&layer, &[], &["v1"])).await.unwrap();
+    replica.close().await.unwrap();
+    let moved = target.open().await;
+    pulls(&moved).await;
+    assert!(pull_blob(&moved, &mine, &layer).await.is_some());
+    moved.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_blob_that_is_damaged_is_not_moved() {
     let (source, target) = (Place::new(false, false), Place::new(true, false));
     let store = source.open().await;

@@ -13,6 +13,7 @@ mod options;
 mod pool;
 mod tls;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -50,9 +51,11 @@ const OUTCOMES_KEPT: Duration = Duration::from_secs(3600);
 const LINE: i64 = 0x6465_6c74_616c_694e;
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE";
-/// The time is asked for with it; it is negative when no changes are taken ([`super::held`]).
+/// The time is asked for with it; it is negative when no changes are taken ([`super::held`]): neither while what is here is
+/// held, nor, from who is not excused, before what is moved here is whole.
 const MARK: &str = "INSERT INTO outcome (id, at, made) VALUES (?1, now_in_milliseconds(), 1)
-    RETURNING CASE WHEN EXISTS (SELECT 1 FROM setting WHERE name = 'held-until' AND value > now_in_milliseconds())
+    RETURNING CASE WHEN EXISTS (SELECT 1 FROM setting
+            WHERE name = 'held-until' AND value > now_in_milliseconds() OR name = 'migrating' AND ?2 = 0)
         THEN -1 ELSE at END";
 
 /// The way to the names that replicas share. Cheap to clone.
@@ -63,6 +66,8 @@ pub(crate) struct Shared {
     faults: Faults,
     runtime: Handle,
     tasks: TaskTracker,
+    /// Whether changes are made here even before what is moved here is whole.
+    excused: Arc<AtomicBool>,
     /// Held until it is closed.
     keep: Arc<Mutex<Option<Box<dyn Send>>>>,
 }
@@ -154,7 +159,13 @@ impl Shared {
 
     fn new(options: &PostgresOptions, cache: Arc<Cache>, faults: Faults, runtime: Handle) -> Result<Self> {
         let pool = Arc::new(Pool::new(options, runtime.clone())?);
-        Ok(Self { pool, cache, faults, runtime, tasks: TaskTracker::new(), keep: Arc::default() })
+        let excused = Arc::new(AtomicBool::new(true));
+        Ok(Self { pool, cache, faults, runtime, tasks: TaskTracker::new(), excused, keep: Arc::default() })
+    }
+
+    /// Makes no changes from here on while a registry is moved here. Who does not say this is who moves it.
+    pub(crate) fn respect_migration(&self) {
+        self.excused.store(false, Ordering::Release);
     }
 
     /// How many statements were sent to the database.
@@ -274,7 +285,7 @@ impl Shared {
             Ok(id) => id.cast_signed(),
             Err(error) => return Attempt::Over(Err(Error::Io(std::io::Error::other(error)))),
         };
-        let now = match session.batch_then_number(BEGIN, MARK, values![id]) {
+        let now = match session.batch_then_number(BEGIN, MARK, values![id, i64::from(self.excused.load(Ordering::Acquire))]) {
             Ok(now) => now,
             Err(error) => return rolled_back(session, failed(error)),
         };
