@@ -21,10 +21,7 @@ pub(crate) fn is_held(connection: &Connection, now: i64) -> Result<bool> {
 
 /// What a change fails with meanwhile.
 pub(crate) fn refusal() -> Error {
-    Error::Unavailable {
-        what: "the registry",
-        why: "it is being moved and takes no changes now".to_owned(),
-    }
+    Error::Unavailable { what: "the registry", why: "it is being moved and takes no changes now".to_owned() }
 }
 
 /// Writes down that what is here is not whole.

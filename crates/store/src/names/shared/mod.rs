@@ -285,7 +285,8 @@ impl Shared {
             Ok(id) => id.cast_signed(),
             Err(error) => return Attempt::Over(Err(Error::Io(std::io::Error::other(error)))),
         };
-        let now = match session.batch_then_number(BEGIN, MARK, values![id, i64::from(self.excused.load(Ordering::Acquire))]) {
+        let excused = i64::from(self.excused.load(Ordering::Acquire));
+        let now = match session.batch_then_number(BEGIN, MARK, values![id, excused]) {
             Ok(now) => now,
             Err(error) => return rolled_back(session, failed(error)),
         };
