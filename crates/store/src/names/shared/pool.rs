@@ -38,10 +38,19 @@ pub(super) struct Pool {
     /// Those who change something need one of these, too.
     change_permits: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
-    /// When a connection could last not be made, and why.
-    failed: Mutex<Option<(Instant, String)>>,
+    /// Why a connection could not be made, if that is how the last attempt ended.
+    failed: Mutex<Option<Failure>>,
     /// How many statements were sent.
     sent: Arc<AtomicU64>,
+}
+
+/// How the last attempt at a connection failed.
+struct Failure {
+    at: Instant,
+    reason: String,
+    /// Whether somebody tries again now. Nobody else does: an attempt at a server that says nothing takes long, and what is
+    /// remembered is served meanwhile.
+    tried_again: bool,
 }
 
 impl Pool {
@@ -115,17 +124,19 @@ impl Pool {
 
     /// A new connection. Blocks.
     pub(super) fn connect(&self) -> Result<Connection> {
-        if let Some((at, reason)) = &*locked(&self.failed)
-            && at.elapsed() < REST
-        {
-            return Err(away(reason.clone()));
+        if let Some(failure) = &mut *locked(&self.failed) {
+            if failure.tried_again || failure.at.elapsed() < REST {
+                return Err(away(failure.reason.clone()));
+            }
+            failure.tried_again = true;
         }
         let connected = self.client().and_then(|client| self.prepare(client));
         let reason = match &connected {
             Err(Error::Unavailable { .. }) => Some(format!("{} cannot be reached", self.address)),
             _ => None,
         };
-        *locked(&self.failed) = reason.map(|reason| (Instant::now(), reason));
+        *locked(&self.failed) =
+            reason.map(|reason| Failure { at: Instant::now(), reason, tried_again: false });
         connected
     }
 
