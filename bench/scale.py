@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures whether names are found as fast among a million tags as among a thousand.
 
-    cargo build --release && python3 bench/scale.py [--metadata URL] [--repositories N] [--rounds N] [--json FILE]
+    cargo build --release && python3 bench/scale.py [--metadata URL] [--repositories N] [--rounds N] [--dir DIR] [--json FILE]
 
 Two registries are filled by pushing: one with 100 repositories of 10 tags, the other with --repositories (100,000) of 10
 tags. Then each is asked the same questions in turn, about repositories chosen at random from all that it has: a page of tags,
@@ -10,7 +10,8 @@ is 0). At last manifests are remembered, as they are by default, and 1,000 tags 
 registry these are all tags, in the large one 100 repositories far from each other. It wants the Debian package wrk.
 
 Names are kept in the registry's own database; with --metadata in PostgreSQL, where the URL names a database that is used
-for the large registry, and one with `_small` behind its name for the small one; both must be there and empty.
+for the large registry, and one with `_small` behind its name for the small one; both must be there and empty. With --dir the
+next run asks what this one has filled.
 """
 
 import argparse
@@ -102,6 +103,17 @@ async def fill(port, repositories):
     await asyncio.gather(*(push_all(port, shared) for _ in range(PUSHERS)))
 
 
+def fill_once(server, repositories, note):
+    """Fills a registry unless an earlier run has noted that it did."""
+    if os.path.exists(note) and open(note).read() == str(repositories):
+        return
+    began = time.monotonic()
+    asyncio.run(fill(server.port, repositories))
+    print(f"{server.name}: {repositories * TAGS} tags in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    with open(note, "w") as file:
+        file.write(str(repositories))
+
+
 def start(options, directory, name, metadata, remembered):
     port, home = free_port(), os.path.join(directory, name)
     os.makedirs(home, exist_ok=True)
@@ -143,21 +155,19 @@ def main():
     parser.add_argument("--repositories", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4, help="length of one load, seconds")
-    parser.add_argument("--dir", help="where everything is kept (default: a temporary directory)")
+    parser.add_argument("--dir", help="where everything is kept, and found again by the next run (default: a temporary directory)")
     parser.add_argument("--json", help="also write the rows to this file")
     options = parser.parse_args()
     if not shutil.which("wrk"):
         sys.exit("install the package wrk")
-    directory = tempfile.mkdtemp(prefix="scale-", dir=options.dir)
+    directory = options.dir or tempfile.mkdtemp(prefix="scale-")
     options.sizes = {"small": 100, "large": options.repositories}
     places = {"small": options.metadata and small_one(options.metadata), "large": options.metadata}
     servers, table = {}, []
     try:
         for name, repositories in options.sizes.items():
             servers[name] = start(options, directory, name, places[name], remembered=False)
-            began = time.monotonic()
-            asyncio.run(fill(servers[name].port, repositories))
-            print(f"{name}: {repositories * TAGS} tags in {time.monotonic() - began:.0f} s", file=sys.stderr)
+            fill_once(servers[name], repositories, os.path.join(directory, f"{name}.filled"))
         every, some = dict.fromkeys(servers, 1), dict.fromkeys(servers, 20)
         for kind, what, steps in [("manifest", "GET manifest by tag, none remembered", every), ("tags", "a page of tags", every),
                                   ("referrers", "referrers", some), ("catalog", "a page of the catalog", every)]:
@@ -170,7 +180,8 @@ def main():
     finally:
         for server in servers.values():
             server.stop()
-        shutil.rmtree(directory, ignore_errors=True)
+        if not options.dir:
+            shutil.rmtree(directory, ignore_errors=True)
     report(table, options.json)
 
 

@@ -25,9 +25,12 @@ impl Registry {
         if limit == 0 {
             return Ok(page);
         }
+        // Enough for a caller who may see all; more each time for one who may not see most.
+        let mut batch = limit.saturating_add(1);
         loop {
-            let found =
-                self.store().names().repositories(last.as_deref(), self.options().limits.page).await?;
+            batch = batch.min(self.options().limits.page);
+            let found = self.store().names().repositories(last.as_deref(), batch).await?;
+            batch = batch.saturating_mul(4);
             last = found.items.last().map(|name| name.as_str().to_owned());
             for name in found.items {
                 if !self.may(caller, Action::Pull, &name) {

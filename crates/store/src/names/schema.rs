@@ -6,6 +6,7 @@
 pub(crate) mod postgres;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use super::sql;
 use crate::error::{Error, Result};
@@ -28,6 +29,8 @@ pub(crate) fn configure(connection: &Connection) -> Result<()> {
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "cache_size", -8192)?;
+    // Plans do not depend on what is bound. Otherwise a statement with a bound LIMIT is prepared anew whenever it is used.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
 
@@ -403,3 +406,23 @@ CREATE TABLE doomed (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX doomed_by_time ON doomed (due);
 ";
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_statement_is_prepared_once_whatever_it_is_given() {
+        let connection = Connection::open_in_memory().unwrap();
+        configure(&connection).unwrap();
+        migrate(&connection).unwrap();
+        let list = "SELECT name FROM repository WHERE name > ?1 ORDER BY name LIMIT ?2";
+        for limit in 1..5 {
+            let mut statement = connection.prepare_cached(list).unwrap();
+            assert!(!statement.exists((format!("behind-{limit}"), limit)).unwrap());
+            assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+        }
+    }
+}
