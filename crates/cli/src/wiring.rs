@@ -315,6 +315,7 @@ pub(crate) async fn server(
             (false, AcmeChallenge::Http01) => settings.acme.listen,
             _ => None,
         },
+        trusted_proxies: settings.trusted_proxies.clone(),
         insecure_http: settings.insecure_http,
         passwords: settings.access.htpasswd.clone(),
         access_tokens,

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use deltaport_server::Network;
 use deltaport_testkit::clients::require;
 use serde_yaml_ng::Value;
 
@@ -115,6 +116,10 @@ fn the_parts_of_the_compose_file_find_each_other() {
     assert_eq!(balanced, ["hub-1", "hub-2", "hub-3", "{"]);
 
     let hub = toml(&text("hub.toml"));
+    let balancer = string(services, "balancer.networks.default.ipv4_address");
+    assert_eq!(hub["trusted_proxies"].as_array().unwrap(), &[toml::Value::from(balancer.as_str())]);
+    let network: Network = string(&compose, "networks.default.ipam.config.0.subnet").parse().unwrap();
+    assert!(network.contains(balancer.parse().unwrap()), "{network} {balancer}");
     let storage = &hub["storage"];
     let listen = hub["listen"].as_str().unwrap();
     assert!(nginx.contains(&format!("hub-1:{}", listen.rsplit_once(':').unwrap().1)), "{listen}");
@@ -167,6 +172,10 @@ fn the_manifests_for_kubernetes_find_each_other() {
     for (document, path) in selectors {
         assert_eq!(at(document, path), labels, "{path}");
     }
+    let policy = document("networkpolicy");
+    for (label, value) in at(&policy, "spec.podSelector.matchLabels").as_mapping().unwrap() {
+        assert_eq!(labels.get(label), Some(value), "networkpolicy");
+    }
     assert!(at(&deployment, "spec.replicas").as_u64().unwrap() >= 3);
 
     // One name of a port from the container to the ingress.
@@ -183,6 +192,7 @@ fn the_manifests_for_kubernetes_find_each_other() {
     let backend = at(&backend, "spec.rules.0.http.paths.0.backend.service");
     assert_eq!(string(backend, "name"), string(&service, "metadata.name"));
     assert_eq!(string(backend, "port.name"), string(&service, "spec.ports.0.name"));
+    assert_eq!(string(&policy, "spec.ingress.0.ports.0.port"), port);
 
     // The configuration, and what it needs.
     let configuration = document("configmap");

@@ -54,8 +54,11 @@ pub(crate) struct Entry<'a> {
     /// Who somebody claimed to be whose password or token was wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) claimed: Option<&'a str>,
-    /// From which address and port.
+    /// From which address, and port where that is known.
     pub(crate) peer: String,
+    /// The address and port of the proxy that says so, if that is how it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) via: Option<String>,
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
     pub(crate) status: u16,
@@ -139,6 +142,7 @@ fn line(entry: &Entry<'_>) -> Option<Vec<u8>> {
         user: entry.user,
         claimed: entry.claimed.map(cut),
         peer: entry.peer.clone(),
+        via: entry.via.clone(),
         method: cut(entry.method),
         path: cut(entry.path),
         status: entry.status,
@@ -297,6 +301,7 @@ mod tests {
             user: Some("anna"),
             claimed: None,
             peer: "10.0.0.1:1".to_owned(),
+            via: None,
             method: "PUT",
             path,
             status: 201,

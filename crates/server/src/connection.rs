@@ -55,7 +55,7 @@ pub(crate) async fn serve(
     }
     let activity = Arc::new(Activity::default());
     let stream = ClientStream::new(stream, Arc::clone(&activity));
-    let mut peer = Peer { shared: Arc::clone(&shared), address, certified: None, activity };
+    let mut peer = Peer::new(Arc::clone(&shared), address, activity);
     let Some(tls) = tls else {
         return serve_http1(stream, peer, stop).await;
     };

@@ -22,6 +22,7 @@ use crate::request::Payload;
 /// Answers one request.
 pub(crate) async fn handle(request: Request<Incoming>, peer: Peer) -> Response<Body> {
     let (request, incoming) = request.into_parts();
+    let peer = peer.asks(&request.headers);
     let mut exchange = Exchange::new(&peer, &request);
     let mut payload = Payload::new(incoming, Arc::clone(&peer.activity));
     let answer = answer(&peer, &request, &mut payload, &mut exchange).await;

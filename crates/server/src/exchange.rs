@@ -111,7 +111,8 @@ impl Exchange {
             event,
             user: self.caller.user.as_deref(),
             claimed: self.claimed.as_deref(),
-            peer: self.peer.address.to_string(),
+            peer: self.peer.shown(),
+            via: self.peer.proxy().map(|proxy| proxy.to_string()),
             method: self.method.as_str(),
             path: self.uri.path(),
             status: self.status,
@@ -153,8 +154,13 @@ impl Drop for Exchange {
             bytes_in,
             bytes_out,
             ms = took.as_micros() as f64 / 1000.0,
-            caller = self.caller.user.as_deref().unwrap_or(if self.caller.local { "(local)" } else { "(anonymous)" }),
-            peer = %self.peer.address,
+            caller = self.caller.user.as_deref().unwrap_or(if self.caller.local {
+                "(local)"
+            } else {
+                "(anonymous)"
+            }),
+            peer = self.peer.shown(),
+            via = self.peer.proxy().map(tracing::field::display),
             "request"
         );
     }

@@ -16,6 +16,7 @@ use deltaport_trust::tokens::{
 use http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, VIA};
 use http::request::Parts;
 
+use crate::forwarded::X_FORWARDED_FOR;
 use crate::line::Full;
 use crate::passwords::Users;
 use crate::peer::Peer;
@@ -25,7 +26,6 @@ use crate::throttle::Throttle;
 const IDENTITY_TOKEN_USER: &str = "oidc";
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Establishes who asks.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Identity {
             return user.map(of_user).map_err(|_| Unidentified::NotKnown);
         }
         let users = self.users.as_ref().ok_or(Unidentified::NotKnown)?;
-        let (address, now) = (peer.address.ip().to_canonical(), Instant::now());
+        let (address, now) = (peer.client, Instant::now());
         let checked = match users.known(user, password) {
             Some(known) => known,
             None => {

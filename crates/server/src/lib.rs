@@ -15,6 +15,7 @@ mod connection;
 mod dispatch;
 mod error;
 mod exchange;
+mod forwarded;
 mod handlers;
 mod identity;
 mod line;

@@ -17,6 +17,11 @@ pub struct Network {
 pub struct NotANetwork;
 
 impl Network {
+    /// Whether every address of a kind is in it.
+    pub fn is_everything(&self) -> bool {
+        self.bits == 0
+    }
+
     /// Whether an address is in it. An IPv4 address in the clothes of an IPv6 address is an IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -85,6 +90,7 @@ mod tests {
             assert!(network.contains(inside.parse().unwrap()), "{network} {inside}");
             assert!(!network.contains(outside.parse().unwrap()), "{network} {outside}");
             assert_eq!(network.to_string().parse(), Ok(network));
+            assert_eq!(network.is_everything(), network.to_string().ends_with("/0"));
         }
         for text in
             ["", "10.0.0.0/33", "2001:db8::/129", "10.0.0.0/", "10.0.0/8", "hub.example/8", "10.0.0.0/-1"]

@@ -21,6 +21,8 @@ pub struct Options {
     pub tls: Option<Tls>,
     /// Where certificate authorities that look for tokens are answered, and nobody else; usually port 80.
     pub challenges: Option<SocketAddr>,
+    /// The proxies that are believed whom they speak for (`X-Forwarded-For`). Nobody else is.
+    pub trusted_proxies: Vec<Network>,
     /// Whether plain HTTP may be spoken beyond this machine.
     pub insecure_http: bool,
     /// The htpasswd file with the users who may log in. Read again when it changes.
@@ -52,6 +54,7 @@ impl Options {
             listen,
             tls: None,
             challenges: None,
+            trusted_proxies: Vec::new(),
             insecure_http: false,
             passwords: None,
             access_tokens: None,
@@ -70,7 +73,8 @@ impl Options {
 /// Clients that get the bytes of blobs from the bucket that they are in, when they are in one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect {
-    /// Where those clients are that can reach the bucket. Of one behind a proxy it is the proxy's address that counts.
+    /// Where those clients are that can reach the bucket. Of one behind a proxy that is not among
+    /// [`Options::trusted_proxies`] it is the proxy's address that counts.
     pub networks: Vec<Network>,
     /// How long an address that a client is sent to is good. Whoever knows it can read the blob.
     pub life: Duration,

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::challenges::Challenges;
 use crate::connection;
+use crate::forwarded::TrustedProxies;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::options::Options;
@@ -87,6 +88,7 @@ impl Server {
             metrics: Metrics::new(&registry, options.counted_users),
             registry,
             redirect: options.redirect,
+            proxies: TrustedProxies::new(options.trusted_proxies),
             realm: Realm::new(options.url.as_deref(), certificates.is_some(), service),
             identity: Identity {
                 users: users.map(Arc::new),

@@ -24,6 +24,7 @@ use deltaport_registry::mirror::timetable::Window;
 use deltaport_registry::mirror::{Destination, Repositories, select};
 use deltaport_registry::space::Pin;
 use deltaport_registry::upstream::TagPattern;
+use deltaport_server::Network;
 use deltaport_trust::Pattern;
 use serde::{Serialize, Serializer};
 
@@ -45,6 +46,9 @@ pub struct Settings {
     pub data: Option<PathBuf>,
     /// Where bytes and names are, if not there.
     pub storage: Storage,
+    /// The proxies that are believed whom they speak for.
+    #[serde(serialize_with = "as_texts")]
+    pub trusted_proxies: Vec<Network>,
     /// Whether plain HTTP is wanted on an address that other machines reach.
     pub insecure_http: bool,
     /// How long requests may take to end when the process was asked to stop.
@@ -94,6 +98,7 @@ impl Settings {
             listen: SocketAddr::from(([0; 4], 0)),
             data: None,
             storage: Storage::default(),
+            trusted_proxies: Vec::new(),
             insecure_http: false,
             shutdown_grace: Span::default(),
             validate: Validate::default(),

@@ -35,6 +35,7 @@ fn everything_can_be_said() {
         data = "data"
         validate = ["linux/amd64", "linux/arm64/v8"]
         shutdown_grace = "5s"
+        trusted_proxies = ["10.1.2.3", "2001:db8::/48"]
         [[repository]]
         names = ["team/**", "app"]
         validate = "all"
@@ -88,6 +89,7 @@ fn everything_can_be_said() {
         "#,
     );
     assert_eq!(settings.data.as_deref(), Some(Path::new("/etc/deltaport/data")));
+    assert_eq!(settings.trusted_proxies[1].to_string(), "2001:db8::/48");
     let storage = &settings.storage;
     assert_eq!(storage.blobs.as_ref().unwrap().to_string(), "s3://images/hub");
     assert_eq!(storage.metadata.as_ref().unwrap().to_string(), "postgres://hub@db.example:5432/deltaport");
@@ -197,6 +199,13 @@ fn mistakes_are_told_with_their_place_and_what_is_right() {
         ("[storage]\nmetadata = \"postgres://hub@db.example\"", 2, 12, "the name of the database"),
         ("[storage]\nmetadata = \"postgres://hub:secret@db.example/x\"", 2, 12, "password_file"),
         ("[storage]\nmetadata = \"postgres://hub@db.example/x?sslmode=off\"", 2, 12, "[storage.postgres]"),
+        (
+            "trusted_proxies = [\"balancer.example\"]",
+            1,
+            20,
+            "a network is an address and the number of its bits",
+        ),
+        ("trusted_proxies = [\"::/0\"]", 1, 20, "everybody is in it"),
         // What is missing or does not go together.
         ("[[upstream]]\nhost = \"a\"", 2, 1, "[[upstream]] needs `url`"),
         ("[tls]\nkey = \"k\"", 1, 2, "`tls.key` needs `tls.certificate`"),

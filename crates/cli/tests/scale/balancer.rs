@@ -35,6 +35,10 @@ impl Balancer {
         }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn client(&self) -> Client {
         Client::plain(self.address)
     }

@@ -16,6 +16,7 @@ mod hub;
 mod kills;
 mod load;
 mod objects;
+mod proxied;
 mod replicas;
 mod storms;
 mod taken_up;

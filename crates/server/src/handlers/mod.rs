@@ -48,8 +48,7 @@ impl<'a> Asked<'a> {
     /// Where the client is sent for the bytes of blobs, if it can get there.
     pub(crate) fn redirect(&self) -> Option<&'a Redirect> {
         let redirect = self.peer.shared.redirect.as_ref()?;
-        let address = self.peer.address.ip();
-        redirect.networks.iter().any(|network| network.contains(address)).then_some(redirect)
+        redirect.networks.iter().any(|network| network.contains(self.peer.client)).then_some(redirect)
     }
 
     /// What a link in the answer must call the repository `name`: links are understood as this request was.

@@ -10,10 +10,9 @@ use deltaport_testkit::sample::{self, Content, Image};
 
 use crate::harness::{Running, Setup, push_blob, push_image};
 
-/// A registry on a bucket, from which those in `networks` are sent there.
-async fn start(networks: &[&str]) -> (Server, Running) {
-    let server = Server::start();
-    let bucket = BucketOptions {
+/// A bucket of a service.
+pub(crate) fn bucket(server: &Server) -> ByteStore {
+    ByteStore::Bucket(Box::new(BucketOptions {
         endpoint: Some(server.endpoint()),
         region: Some(s3::REGION.to_owned()),
         path_style: true,
@@ -22,10 +21,19 @@ async fn start(networks: &[&str]) -> (Server, Running) {
         retries: 1,
         retry_for: Duration::from_secs(1),
         ..BucketOptions::new(server.bucket())
-    };
+    }))
+}
+
+/// Who is sent to it, for a minute.
+pub(crate) fn redirect(networks: &[&str]) -> Option<Redirect> {
     let networks: Vec<_> = networks.iter().map(|network| network.parse().expect("a network")).collect();
-    let redirect = (!networks.is_empty()).then(|| Redirect { networks, life: Duration::from_secs(60) });
-    let setup = Setup { bytes: ByteStore::Bucket(Box::new(bucket)), redirect, ..Setup::new() };
+    (!networks.is_empty()).then(|| Redirect { networks, life: Duration::from_secs(60) })
+}
+
+/// A registry on a bucket, from which those in `networks` are sent there.
+async fn start(networks: &[&str]) -> (Server, Running) {
+    let server = Server::start();
+    let setup = Setup { bytes: bucket(&server), redirect: redirect(networks), ..Setup::new() };
     (server, setup.start().await)
 }
 

@@ -40,6 +40,7 @@ pub(crate) struct Setup {
     pub(crate) url: Option<&'static str>,
     pub(crate) bytes: ByteStore,
     pub(crate) redirect: Option<Redirect>,
+    pub(crate) trusted_proxies: Vec<&'static str>,
 }
 
 /// What tokens are for in these tests.
@@ -63,6 +64,7 @@ impl Setup {
             url: None,
             bytes: ByteStore::Directory,
             redirect: None,
+            trusted_proxies: Vec::new(),
         }
     }
 
@@ -123,6 +125,11 @@ impl Setup {
             audit: Some(audit),
             limits: self.limits,
             redirect: self.redirect,
+            trusted_proxies: self
+                .trusted_proxies
+                .iter()
+                .map(|text| text.parse().expect("a network"))
+                .collect(),
             ..Options::new(listen)
         };
         let server = Server::bind(options, registry.clone()).await.expect("a free port");

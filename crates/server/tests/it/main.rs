@@ -13,6 +13,7 @@ mod http2;
 mod lifecycle;
 mod limits;
 mod lists;
+mod proxies;
 mod pull;
 mod push;
 mod roles;

@@ -124,8 +124,8 @@ pub(super) const KEYS: &[Key<Settings>] = &[
         }),
         default: Default::Unset { example: "[\"10.0.0.0/8\"]", means: "bytes go through deltaport" },
         about: "Networks whose clients reach the bucket themselves: they are sent there for blobs, with an address that is \
-                signed. Of a client behind a proxy the proxy's address counts, so behind a balancer either all are sent \
-                or none.",
+                signed. Behind a balancer this needs trusted_proxies: without it the balancer's address counts, and either all \
+                are sent or none.",
     },
     Key {
         name: "storage.s3.redirect_lifetime",

@@ -1,6 +1,7 @@
 //! The keys above all tables.
 
 use deltaport_registry::mirror::zone;
+use deltaport_server::Network;
 
 use super::repository::{VALIDATE, validate};
 use super::{HOUR, seconds};
@@ -38,6 +39,25 @@ pub(super) const KEYS: &[Key<Settings>] = &[
         default: Default::Value("false"),
         about: "Allow plain HTTP on an address that other machines can reach. Passwords then cross the network readable; \
                 only for a network that is trusted anyway, such as a VPN, or behind a proxy that ends TLS.",
+    },
+    Key {
+        name: "trusted_proxies",
+        slot: Slot::Texts("networks such as \"10.0.0.0/8\"", |s, text| {
+            let network: Network = text.parse().map_err(|error| format!("{error}"))?;
+            if network.is_everything() {
+                return Err("everybody is in it, and could then pass for anybody".to_owned());
+            }
+            s.trusted_proxies.push(network);
+            Ok(())
+        }),
+        default: Default::Unset {
+            example: "[\"10.1.2.3\", \"10.1.3.0/24\"]",
+            means: "the other end of a connection is the client, whatever it says",
+        },
+        about: "The proxies and balancers in front that are believed whom they speak for: the client is then the last address of \
+                X-Forwarded-For that is not in one of these networks. It is what storage.s3.redirect goes by, what wrong passwords \
+                are counted against, and what stands in the logs. Name no network that clients are on: they could pass for others. \
+                The proxy must add to X-Forwarded-For, or set it; Forwarded (RFC 7239) is not read.",
     },
     Key {
         name: "shutdown_grace",
