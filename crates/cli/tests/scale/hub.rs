@@ -1,7 +1,6 @@
 //! A hub of replicas, and what is asked of it.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use deltaport_testkit::http::{Client, Request, Response};
@@ -10,6 +9,7 @@ use deltaport_testkit::process::{Launch, Server};
 use deltaport_testkit::sample::{self, Content};
 
 use crate::balancer::Balancer;
+use crate::history::History;
 use crate::objects::Objects;
 
 /// Replicas over a database and a bucket that only they have.
@@ -17,20 +17,25 @@ pub(crate) struct Hub {
     // In this order: replicas end before what they need.
     pub(crate) replicas: Vec<Server>,
     pub(crate) objects: Objects,
-    database: Option<Database>,
+    _database: Option<Database>,
 }
 
 impl Hub {
     /// Starts so many replicas.
     pub(crate) async fn start(replicas: usize, objects: Objects) -> Self {
-        Self::start_with(replicas, objects, "").await
-    }
-
-    /// The same with more in their configuration.
-    pub(crate) async fn start_with(replicas: usize, objects: Objects, more: &str) -> Self {
         let database = Database::new();
         let url = database.url();
-        Self { database: Some(database), ..Self::over_with(replicas, objects, &url, more).await }
+        Self { _database: Some(database), ..Self::over_with(replicas, objects, &url, "").await }
+    }
+
+    /// The same with more in their configuration. Everything that is done under a lease is written down from the beginning.
+    pub(crate) async fn watched(replicas: usize, objects: Objects, more: &str) -> (History, Self) {
+        let database = Database::new();
+        let url = database.url();
+        // Somebody has to make the tables first.
+        drop(launch(&objects, &url, "").start().await);
+        let history = History::of(database);
+        (history, Self::over_with(replicas, objects, &url, more).await)
     }
 
     /// Starts so many replicas over a database of the test's.
@@ -42,7 +47,7 @@ impl Hub {
         let starting = (0..replicas).map(|_| launch(&objects, database, more).start());
         // All at once: they race for the tables.
         let replicas = futures_util::future::join_all(starting).await;
-        Self { replicas, objects, database: None }
+        Self { replicas, objects, _database: None }
     }
 
     /// Puts nginx before the three replicas.
@@ -51,42 +56,17 @@ impl Hub {
         Balancer::before(addresses.try_into().expect("three replicas"))
     }
 
-    /// Waits until every delta that was to be made is made, or is known not to be worth it; how many there are. Panics
-    /// when for `limit` there is no progress.
-    pub(crate) async fn wait_for_deltas(&self, limit: Duration) -> u64 {
-        let database = self.database.as_ref().expect("Hub::start");
-        let (mut deadline, mut fewest) = (Instant::now() + limit, usize::MAX);
-        loop {
-            let left = database.execute("SELECT id, claimed, attempts, holder FROM delta_job");
-            let count = left.lines().count();
-            if count == 0 {
-                break;
-            }
-            if count < fewest {
-                (deadline, fewest) = (Instant::now() + limit, count);
-            }
-            assert!(Instant::now() < deadline, "nobody does these jobs:\n{left}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        database.execute("SELECT count(*) FROM layer_delta").parse().expect("a number")
-    }
-
-    /// How many tags a repository has by the database, whatever an upstream has.
-    pub(crate) fn tags(&self, repository: &str) -> usize {
-        let database = self.database.as_ref().expect("Hub::start");
-        let count = format!(
-            "SELECT count(*) FROM tag JOIN repository ON repository.id = tag.repository \
-             WHERE repository.name = '{repository}'"
-        );
-        database.execute(&count).parse().expect("a number")
-    }
-
     /// Has everything checked, objects byte by byte, beside the replicas that go on.
     pub(crate) fn check(&self) {
+        self.command(&["fsck", "--rehash"]);
+    }
+
+    /// Runs a command beside the replicas, as their configuration has it.
+    pub(crate) fn command(&self, command: &[&str]) {
         let launch = self.replicas[0].launch();
         let config = launch.home().join("config.toml");
         let config = config.to_str().expect("temporary directories have plain names");
-        let (status, text) = launch.run(&["fsck", "--rehash", "--config", config]);
+        let (status, text) = launch.run(&[command, &["--config", config]].concat());
         assert!(status.success(), "{text}");
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Objects {
     pub(crate) bucket: String,
     pub(crate) access_key: &'static str,
     pub(crate) secret_key: String,
+    /// `part_size`, if it is not to be the default.
+    part_size: Option<&'static str>,
     /// The test kit's, if it is that one.
     kit: Option<s3::Server>,
     _process: Option<Process>,
@@ -52,6 +54,7 @@ impl Objects {
             bucket: server.bucket(),
             access_key: s3::ACCESS_KEY,
             secret_key: s3::SECRET_KEY.to_owned(),
+            part_size: None,
             kit: Some(server),
             _process: None,
         }
@@ -69,6 +72,7 @@ impl Objects {
             bucket: BUCKET.to_owned(),
             access_key: "anybody",
             secret_key: "anything".to_owned(),
+            part_size: None,
             kit: None,
             _process: Some(process),
         };
@@ -102,6 +106,7 @@ impl Objects {
             bucket: BUCKET.to_owned(),
             access_key,
             secret_key,
+            part_size: None,
             kit: None,
             _process: Some(process),
         };
@@ -114,11 +119,25 @@ impl Objects {
         self.kit.as_ref().expect("Objects::kit")
     }
 
+    /// Has blobs sent in parts of this size.
+    pub(crate) fn in_parts_of(self, size: &'static str) -> Self {
+        Self { part_size: Some(size), ..self }
+    }
+
+    /// The names of all objects of blobs, with their sizes; `None` where they can only be listed by S3's own means.
+    pub(crate) fn listed(&self) -> Option<Vec<(String, u64)>> {
+        let kit = self.kit.as_ref()?;
+        assert_eq!(kit.unfinished(&self.bucket), 0, "objects that were begun in parts");
+        let name = |key: String| key.strip_prefix("hub/objects/").expect("there is nothing else").to_owned();
+        Some(kit.objects(&self.bucket).into_iter().map(|(key, size)| (name(key), size)).collect())
+    }
+
     /// The keys of `[storage]` and `[storage.s3]`.
     pub(crate) fn settings(&self) -> String {
         let Self { endpoint, region, bucket, .. } = self;
+        let part_size = self.part_size.map_or_else(String::new, |size| format!("part_size = \"{size}\"\n"));
         format!(
-            "[storage.s3]\nendpoint = \"{endpoint}\"\nregion = \"{region}\"\n[storage]\nblobs = \"s3://{bucket}/hub\"\n"
+            "[storage.s3]\nendpoint = \"{endpoint}\"\nregion = \"{region}\"\n{part_size}[storage]\nblobs = \"s3://{bucket}/hub\"\n"
         )
     }
 

@@ -31,7 +31,7 @@ async fn a_database_that_goes_and_comes_costs_nothing_but_time() {
     let database = server.database();
     let hub = Hub::over(3, Objects::kit(), &database.url()).await;
     let balancer = hub.balancer();
-    let load = Load::start(&balancer.client(), SEED);
+    let load = Load::start(&hub, &balancer.client(), SEED);
     tokio::time::sleep(CALM).await;
     server.stop();
     tokio::time::sleep(trouble()).await;
@@ -42,7 +42,9 @@ async fn a_database_that_goes_and_comes_costs_nothing_but_time() {
         database.disconnect_everybody();
         tokio::time::sleep(CALM / 2).await;
     }
-    println!("{}", load.end(&hub).await);
+    let world = load.stop().await;
+    world.is_there().await;
+    println!("{world}");
     hub.check();
 }
 
@@ -50,7 +52,7 @@ async fn a_database_that_goes_and_comes_costs_nothing_but_time() {
 async fn a_bucket_in_trouble_costs_nothing_but_time() {
     let hub = Hub::start(3, Objects::kit()).await;
     let (balancer, objects) = (hub.balancer(), hub.objects.counting());
-    let load = Load::start(&balancer.client(), SEED);
+    let load = Load::start(&hub, &balancer.client(), SEED);
     tokio::time::sleep(CALM).await;
     for fault in [Fault::Status(500), Fault::Status(503), Fault::Slow(Duration::from_secs(1))] {
         println!("{fault:?}");
@@ -74,6 +76,8 @@ async fn a_bucket_in_trouble_costs_nothing_but_time() {
     objects.breaks_by_chance(SEED, 5, &torn);
     tokio::time::sleep(trouble()).await;
     objects.mends();
-    println!("{}", load.end(&hub).await);
+    let world = load.stop().await;
+    world.is_there().await;
+    println!("{world}");
     hub.check();
 }

@@ -24,8 +24,9 @@ const MAX_WAITED: usize = 256;
 pub(super) const MAX_AHEAD: usize = 4096;
 /// How many failures are remembered; all are forgotten when there are more.
 const MAX_FAILED: usize = 1024;
-/// How often a delta is begun that never comes to an end.
-const MAX_ATTEMPTS: u32 = 3;
+/// How often a delta is begun that never comes to an end. It may be what kills who makes it, so not for ever; but replicas are
+/// killed for other reasons, too, several at a time.
+const MAX_ATTEMPTS: u32 = 5;
 /// How long a job rests that the disk or the database made fail.
 const PAUSE: Duration = Duration::from_secs(60);
 /// How many bytes of a delta are handed to the store at once.

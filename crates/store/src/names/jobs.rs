@@ -102,7 +102,11 @@ pub(crate) fn claim(tx: &Tx<'_>, limits: ClaimLimits, holder: &str, life: i64) -
             return Ok(Some(job));
         }
         let DeltaJob { repository, base, target, .. } = &job;
-        tracing::debug!(%repository, %base, %target, attempts, kept, coming, "a delta is not made");
+        if attempts < limits.attempts {
+            tracing::debug!(%repository, %base, %target, kept, coming, "a delta is not made: there are enough");
+        } else {
+            tracing::warn!(%repository, %base, %target, attempts, "a delta is given up: each time, who made it died");
+        }
         tx.connection.execute("DELETE FROM delta_job WHERE id = ?1", values![id])?;
     }
 }
