@@ -375,7 +375,8 @@ impl Shared {
         made
     }
 
-    /// What `time`, by the clock of this process, is by that of the database.
+    /// What `time`, by the clock of this process, is by that of the database: earlier by as long as its answer took, and never
+    /// later, so that nobody takes for old what is not.
     pub(crate) async fn by_its_clock(&self, time: SystemTime) -> Result<SystemTime> {
         let there: i64 =
             self.read(|names| names.one("SELECT now_in_milliseconds()", values![], |row| row.get(0))).await?;

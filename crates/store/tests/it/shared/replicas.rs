@@ -2,7 +2,7 @@
 //! if it had been done one after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use deltaport_oci::{Digest, Reference};
 use deltaport_store::{ClaimLimits, DeltaJob, Error, NewManifest, Store};
@@ -194,20 +194,32 @@ async fn of_many_who_delete_the_same_one_has_done_it() {
 async fn what_is_linked_while_it_is_collected_is_there_or_was_not_linked() {
     let pair = Pair::open().await;
     let (app, [here, there]) = (repository("app"), &pair.stores);
-    let mut linked = 0;
+    let (mut linked, mut took) = (0, Duration::ZERO);
     for round in 0..20 {
         let bytes = noise(round, 5000);
         let blob = push_blob(here, &repository("gone"), bytes.clone()).await.unwrap();
         let collect = async {
+            let begun = Instant::now();
             here.collect(later()).await.unwrap();
             here.collect(later()).await.unwrap();
+            begun.elapsed()
         };
+        // At any time while it is collected, which on a busy machine takes long.
+        let wait = took.mul_f64(round as f64 / 20.0);
         let link = async {
-            // Before it, and ever later.
-            tokio::time::sleep(Duration::from_millis(round / 3 * 2)).await;
+            tokio::time::sleep(wait).await;
             there.names().link_blob(&app, &blob).await.unwrap()
         };
-        let ((), was_linked) = tokio::join!(collect, link);
+        let was_linked = if round == 0 {
+            // In time for certain.
+            let was_linked = link.await;
+            took = collect.await;
+            was_linked
+        } else {
+            let (collected, was_linked) = tokio::join!(collect, link);
+            took = collected;
+            was_linked
+        };
         linked += u32::from(was_linked);
         if was_linked {
             // The collector that is under way may still unlink it: nothing refers to it.
