@@ -148,13 +148,13 @@ impl AccessTokens {
         Ok(())
     }
 
-    /// Knows tokens by these keys from now on, and signs with the newest as soon as every replica does.
+    /// Knows tokens by these keys from now on, and signs with the newest as soon as every replica knows it. Until then the one
+    /// before signs, even if it is older than keys get.
     fn take(&self, ring: Ring) {
         let ring = Arc::new(ring);
-        let before = self.0.ring.swap(Arc::clone(&ring));
-        if self.0.secret.is_shared() && !before.is_due(now()) {
-            let mut seen = self.seen();
-            seen.signs = seen.signs.or_else(|| Some(Instant::now() + KNOWN_FIRST));
+        self.0.ring.store(Arc::clone(&ring));
+        if self.0.secret.is_shared() && !self.0.signing.load().is_empty() {
+            self.seen().signs = Some(Instant::now() + KNOWN_FIRST);
         } else {
             self.0.signing.store(ring);
         }
@@ -189,7 +189,7 @@ impl AccessTokens {
             }
         };
         self.take(ring);
-        tracing::info!("a new key signs access tokens");
+        tracing::info!("there is a new key for access tokens");
     }
 
     fn seen(&self) -> MutexGuard<'_, KeysSeen> {

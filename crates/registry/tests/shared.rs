@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use deltaport_oci::{Digest, Reference, RepositoryName};
+use deltaport_registry::tokens::AccessTokens;
 use deltaport_registry::{Kind, NewManifest, Options, Registry, Trust};
 use deltaport_store::{ByteStore, Faults, NamesOptions, PostgresOptions, Store};
 use deltaport_testkit::postgres::{Database, Server};
 use deltaport_testkit::sample::Image;
 use deltaport_trust::signatures::Policy;
+use deltaport_trust::tokens::{Grant, KEY_LIFE, Scopes};
 use deltaport_trust::{Access, Rules};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 /// How many queries a pull of a manifest may cost, with everything that is done on the way.
 const MOST_QUERIES: u64 = 2;
@@ -169,4 +172,58 @@ async fn while_the_database_is_away_what_was_pulled_is_served_and_pushes_are_tol
     let pulled = registry.manifest(&app(), &references(&image)[0]).await.unwrap();
     assert_eq!(pulled.bytes, next.manifest.bytes, "what is remembered is believed no more");
     store.close().await.unwrap();
+}
+
+/// Has the keys that tokens are signed with be as old as keys get.
+fn age_keys(store: &Store) {
+    let aged = store.secrets().secret("token-keys").update(|keys| {
+        let mut keys: serde_json::Value = serde_json::from_slice(&keys.unwrap()).unwrap();
+        for key in keys["keys"].as_array_mut().unwrap() {
+            key["since"] = json!(key["since"].as_u64().unwrap() - KEY_LIFE);
+        }
+        Ok::<_, std::io::Error>((Some(keys.to_string().into_bytes()), ()))
+    });
+    aged.unwrap();
+}
+
+/// What a token says of the key that has signed it.
+fn key_of(token: &str) -> &str {
+    token.split('.').next().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_key_signs_tokens_when_every_replica_knows_it() {
+    let (home, database) = (tempfile::tempdir().unwrap(), Database::new());
+    let (_, store) = open(&home, &database).await;
+    let grant =
+        Grant { user: Some("anna".into()), scopes: Scopes::requested(["repository:a:pull"]).unwrap() };
+    let opening = store.clone();
+    let replicas = tokio::task::spawn_blocking(move || {
+        let first = AccessTokens::open(&opening.secrets(), "hub");
+        age_keys(&opening);
+        // This one finds that a new key is due, and makes it; the first has not looked yet.
+        [first, AccessTokens::open(&opening.secrets(), "hub")]
+    });
+    let replicas = replicas.await.unwrap();
+    let before = replicas[0].issue(&grant).unwrap();
+    let stop = CancellationToken::new();
+    let honoured = |token: &str| replicas.iter().all(|replica| replica.verify(token) == Ok(grant.clone()));
+    assert!(honoured(&replicas[1].issue(&grant).unwrap()), "before the first has looked");
+    let rotating = replicas.clone().map(|replica| tokio::spawn(replica.rotate(stop.clone())));
+    let mut left = 200;
+    loop {
+        let tokens = replicas.each_ref().map(|replica| replica.issue(&grant).unwrap());
+        assert!(tokens.iter().all(|token| honoured(token)), "while they learn it");
+        if tokens.iter().all(|token| key_of(token) != key_of(&before)) {
+            break;
+        }
+        assert!(left > 0, "the new key never signs");
+        left -= 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(honoured(&before), "what the old key has signed is good until it expires");
+    stop.cancel();
+    for rotating in rotating {
+        rotating.await.unwrap();
+    }
 }

@@ -65,6 +65,11 @@ impl Ring {
         json!({ "keys": keys }).to_string().into_bytes()
     }
 
+    /// Whether there is no key, so that nothing can be signed.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// Whether the ring needs a new key at `now`, in seconds since 1970: it has none, its newest is older than
     /// [`KEY_LIFE`], or seems to be from the future.
     pub fn is_due(&self, now: u64) -> bool {
