@@ -5,7 +5,7 @@ use std::time::Duration;
 use deltaport_testkit::http::Request;
 use deltaport_testkit::s3::Kind;
 
-use crate::hub::{Hub, blob, push, push_in, tagged};
+use crate::hub::{Hub, MANIFEST, blob, push, push_in, tagged};
 use crate::objects::Objects;
 
 /// Longer than `fail_timeout` of deploy/nginx.conf.
@@ -51,6 +51,14 @@ async fn behind_the_balancer_nobody_notices_that_one_is_killed() {
         }
         let found = blob(&client[0], "team/app", &pushed.layer_digest).await;
         assert!(found.status == 200 && found.body == pushed.layer, "{}", found.status);
+        // Nor does who puts a manifest, whoever of the three he would have come to.
+        tokio::time::sleep(LEFT_OUT).await;
+        for tag in ["one", "two", "three"] {
+            let put = Request::put(&format!("/v2/team/app/manifests/{tag}"));
+            let put = put.header("content-type", MANIFEST).body(pushed.manifest.clone());
+            let answer = client[0].send(put).await;
+            assert_eq!(answer.status, 201, "{tag}: {}", answer.text());
+        }
         hub.replicas[killed].start_again().await;
         // So long nginx leaves it out.
         tokio::time::sleep(LEFT_OUT).await;
