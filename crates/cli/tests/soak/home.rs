@@ -58,8 +58,9 @@ impl Home {
         Ledger::default()
     }
 
-    /// Keeps everything for the next run, after one of so many seconds.
-    pub(crate) fn keep(&self, ledger: Ledger, seconds: u64) {
+    /// Keeps everything for the next run, after one of so many seconds. What this one finds at its end can then be looked
+    /// at again.
+    pub(crate) fn keep(&self, ledger: &Ledger, seconds: u64) {
         if let Self::Lasting(_) = self {
             ledger.keep_in(&self.ledger_file(), seconds);
         }

@@ -96,10 +96,11 @@ impl Ledger {
     }
 
     /// Keeps it for the next run, after one of so many seconds.
-    pub(crate) fn keep_in(mut self, file: &Path, seconds: u64) {
-        self.runs += 1;
-        self.seconds += seconds;
-        let text = serde_json::to_vec_pretty(&self).expect("all of it has a form in JSON");
+    pub(crate) fn keep_in(&self, file: &Path, seconds: u64) {
+        let mut kept = serde_json::to_value(self).expect("all of it has a form in JSON");
+        kept["runs"] = (self.runs + 1).into();
+        kept["seconds"] = (self.seconds + seconds).into();
+        let text = serde_json::to_vec_pretty(&kept).expect("all of it has a form in JSON");
         fs::write(file, text).expect("there is room for it");
     }
 
