@@ -66,6 +66,11 @@ impl Done {
             ("started again", &self.restarts),
         ]
     }
+
+    /// Whether each of them has been done.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.all().iter().all(|(_, often)| often.load(Ordering::Relaxed) > 0)
+    }
 }
 
 /// One more of it.
