@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::core::Core;
 use crate::error::Result;
-use crate::names::{ClaimLimits, DeltaJob, Names, Slot, Tx, jobs, leases};
+use crate::names::{ClaimLimits, DeltaJob, LayerDelta, Names, Slot, Tx, deltas, jobs, leases};
 
 /// Into how many parts the life of a lease is divided: it is renewed after one of them, so that two renewals may fail.
 const PARTS: u32 = 3;
@@ -29,6 +29,10 @@ pub struct Lease {
     /// Whether there is nothing to give back.
     over: bool,
 }
+
+/// Who has a lease, or had it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder(Box<str>);
 
 /// What only one may do, and what tells this one from others.
 #[derive(Clone, Debug)]
@@ -76,6 +80,11 @@ impl fmt::Debug for Lease {
 }
 
 impl Lease {
+    /// Who has it, for what has to be his when it is written down.
+    pub fn holder(&self) -> Holder {
+        Holder(self.right.holder.clone())
+    }
+
     /// Does `work`, and renews the lease until it is done. `None` when the lease was lost before: others may do the same
     /// by then, so `work` is dropped where it waits.
     pub async fn hold<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
@@ -186,7 +195,7 @@ impl Names {
     }
 
     /// Takes up the next job: those that somebody waits for first, then the longest asked for. It is the caller's until
-    /// it ends with [`Names::put_layer_delta`] or [`Names::end_delta_job`], or for as long as the lease lasts, which ends
+    /// it ends with [`Names::put_made_delta`] or [`Names::end_delta_job`], or for as long as the lease lasts, which ends
     /// `life` after its last renewal. Jobs beyond `limits` are struck from the list.
     pub async fn claim_delta_job(
         &self,
@@ -201,6 +210,30 @@ impl Names {
             let right = Right { what: What::Delta(Box::new(job.clone())), holder };
             (job, Lease { core: Arc::clone(self.core()), right, life, until, over: false })
         }))
+    }
+
+    /// Remembers a delta that was made for a job, and ends it: see [`Names::put_layer_delta`]. `false`, and nothing is
+    /// changed, when the job is over, or somebody else's by now.
+    pub async fn put_made_delta(&self, job: &DeltaJob, holder: &Holder, delta: &LayerDelta) -> Result<bool> {
+        let (job, holder, delta) = (job.clone(), holder.clone(), delta.clone());
+        let put = move |tx: &mut Tx<'_>| {
+            let held = jobs::is_held(tx.connection, &job, &holder.0)?;
+            if held {
+                deltas::put(tx, &job.repository, &job.base, &job.target, &delta)?;
+            }
+            Ok(held)
+        };
+        self.core().database.change(put).await
+    }
+
+    /// Strikes a job from the list that will never be done, unless it is somebody else's by now.
+    pub async fn end_delta_job(&self, job: &DeltaJob, holder: &Holder) -> Result<()> {
+        let (job, holder) = (job.clone(), holder.clone());
+        let end = move |tx: &mut Tx<'_>| match jobs::is_held(tx.connection, &job, &holder.0)? {
+            true => jobs::end(tx, &job.repository, &job.base, &job.target),
+            false => Ok(()),
+        };
+        self.core().database.change(end).await
     }
 
     /// Whether there are deltas that are to be made, or are being made.

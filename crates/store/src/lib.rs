@@ -49,7 +49,7 @@ pub use collect::Collected;
 pub use error::{Error, Result};
 pub use faults::Faults;
 pub use fsck::{Code, Finding, FsckOptions, Progress, Report, Severity, fsck};
-pub use lease::Lease;
+pub use lease::{Holder, Lease};
 pub use migrate::{Migration, Pass, Step};
 pub use names::{
     Absence, Cached, ClaimLimits, DeltaJob, Evicted, Layer, LayerDelta, MAX_VERDICT_LEN, Manifest, Names,

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use deltaport_delta as delta;
 use deltaport_oci::{Digest, RepositoryName};
 use deltaport_store as store;
-use deltaport_store::{ClaimLimits, DeltaJob, LayerDelta, Lease};
+use deltaport_store::{ClaimLimits, DeltaJob, Holder, LayerDelta, Lease};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Delta, Registry, files};
@@ -220,10 +220,13 @@ impl Registry {
 
     async fn run_job(&self, job: DeltaJob, mut lease: Lease) {
         let DeltaJob { repository, base, target, .. } = &job;
+        let holder = lease.holder();
         // Who lost it leaves the rest to who has it now.
-        let Some(made) = lease.hold(Box::pin(self.make_and_keep(&job))).await else { return };
+        let Some(made) = lease.hold(Box::pin(self.make_and_keep(&job, &holder))).await else { return };
         match made {
-            Ok(None) => tracing::debug!(%repository, %base, %target, "a delta was there already"),
+            Ok(None) => {
+                tracing::debug!(%repository, %base, %target, "a delta was there already, or is another's to make");
+            }
             Ok(Some(LayerDelta::Blob(digest))) => {
                 tracing::info!(%repository, %base, %target, %digest, "a delta was made");
                 self.metrics().deltas_made.inc();
@@ -246,7 +249,7 @@ impl Registry {
                 self.0.deltas.remember_failure(&job);
             }
         }
-        if let Err(error) = self.store().names().end_delta_job(&job).await {
+        if let Err(error) = self.store().names().end_delta_job(&job, &holder).await {
             tracing::debug!(%error, "a job is left over, and is taken up again");
         }
     }
@@ -258,8 +261,9 @@ impl Registry {
         }
     }
 
-    /// Makes a delta, and with the last write of its name ends the job; `None` when it was there already.
-    async fn make_and_keep(&self, job: &DeltaJob) -> Result<Option<LayerDelta>, Failure> {
+    /// Makes a delta, and with the last write of its name ends the job; `None` when it was there already, or the job is not
+    /// `holder`'s any more.
+    async fn make_and_keep(&self, job: &DeltaJob, holder: &Holder) -> Result<Option<LayerDelta>, Failure> {
         let DeltaJob { repository, base, target, waited } = job;
         let names = self.store().names();
         // Whoever asked may have looked just before another job for the same pair ended.
@@ -288,8 +292,7 @@ impl Registry {
             Err(delta::Error::NotWorthIt { .. }) => LayerDelta::NotWorthIt,
             Err(error) => return Err(error.into()),
         };
-        names.put_layer_delta(repository, base, target, &known).await?;
-        Ok(Some(known))
+        Ok(names.put_made_delta(job, holder, &known).await?.then_some(known))
     }
 
     async fn open(&self, digest: &Digest) -> Result<File, Failure> {

@@ -142,6 +142,15 @@ pub(crate) fn renew(tx: &Tx<'_>, job: &DeltaJob, holder: &str, life: i64) -> Res
     Ok(renewed > 0)
 }
 
+/// Whether a job is on the list, and this holder's.
+pub(crate) fn is_held(connection: &Connection, job: &DeltaJob, holder: &str) -> Result<bool> {
+    connection.exists(
+        "SELECT 1 FROM delta_job
+         WHERE repository = (SELECT id FROM repository WHERE name = ?1) AND base = ?2 AND target = ?3 AND holder = ?4",
+        values![job.repository, job.base, job.target, holder],
+    )
+}
+
 /// Gives a job back that could not be done now; one that is somebody else's stays.
 pub(crate) fn release(tx: &Tx<'_>, job: &DeltaJob, holder: &str) -> Result<()> {
     tx.connection.execute(

@@ -70,9 +70,11 @@ pub(crate) fn begin_slot(tx: &Tx<'_>, name: &str, due: i64) -> Result<bool> {
     Ok(begun > 0)
 }
 
-/// Says that what was due at a time is over.
+/// Says that what was due at a time is over, unless somebody has said so.
 pub(crate) fn end_slot(tx: &Tx<'_>, name: &str, due: i64) -> Result<()> {
-    tx.connection
-        .execute("UPDATE slot SET done = ?3 WHERE name = ?1 AND due = ?2", values![name, due, tx.now])?;
+    tx.connection.execute(
+        "UPDATE slot SET done = ?3 WHERE name = ?1 AND due = ?2 AND done IS NULL",
+        values![name, due, tx.now],
+    )?;
     Ok(())
 }

@@ -554,12 +554,6 @@ impl Names {
     pub fn statements(&self) -> u64 {
         self.core.database.shared().map_or(0, shared::Shared::sent)
     }
-
-    /// Strikes a job from the list that will never be done.
-    pub async fn end_delta_job(&self, job: &DeltaJob) -> Result<()> {
-        let DeltaJob { repository, base, target, .. } = job.clone();
-        self.core.database.change(move |tx| jobs::end(tx, &repository, &base, &target)).await
-    }
 }
 
 /// A time of a row.

@@ -144,8 +144,9 @@ async fn jobs_are_taken_up_in_turn_and_whoever_waits_comes_first() {
     assert_eq!(claim(&store).await, None, "once");
 
     lease.give_back().await;
-    assert_eq!(claim(&store).await, Some(job(a, d, false)));
-    store.names().end_delta_job(&job(a, d, false)).await.unwrap();
+    let (last, lease) = store.names().claim_delta_job(LIMITS, HOUR).await.unwrap().unwrap();
+    assert_eq!(last, job(a, d, false));
+    store.names().end_delta_job(&last, &lease.holder()).await.unwrap();
     store.names().put_layer_delta(&repository("app"), &b, &d, &LayerDelta::NotWorthIt).await.unwrap();
     assert!(put(&store, job(b, d, true)).await, "what is known needs no job");
     assert_eq!(claim(&store).await, None);

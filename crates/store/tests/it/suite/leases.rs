@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deltaport_store::{ClaimLimits, DeltaJob, Store};
+use deltaport_store::{ClaimLimits, DeltaJob, LayerDelta, Store};
 use tokio::time::{Instant, sleep};
 
 use super::home;
@@ -106,9 +106,41 @@ async fn a_delta_whose_maker_died_is_made_by_another_and_one_that_rests_is_not()
     assert!(names.claim_delta_job(limits, LIFE).await.unwrap().is_none(), "it rests");
     sleep(LIFE).await;
     let (_, lease) = names.claim_delta_job(limits, LIFE).await.unwrap().unwrap();
-    names.end_delta_job(&job).await.unwrap();
+    names.end_delta_job(&job, &lease.holder()).await.unwrap();
     drop(lease);
     assert!(!names.has_delta_jobs().await.unwrap());
+}
+
+#[tokio::test]
+async fn what_comes_late_of_who_has_lost_a_lease_has_no_effect() {
+    let dir = home();
+    let (store, app) = (dir.open().await, repository("app"));
+    let base = push_blob(&store, &app, noise(1, 1000)).await.unwrap();
+    let target = push_blob(&store, &app, noise(2, 1000)).await.unwrap();
+    let (names, limits) = (store.names(), ClaimLimits { kept: 4, attempts: 3 });
+    let job = DeltaJob { repository: app.clone(), base, target, waited: true };
+    names.put_delta_jobs(vec![job.clone()], 10).await.unwrap();
+
+    let (_, late) = names.claim_delta_job(limits, LIFE).await.unwrap().unwrap();
+    let too_late = late.holder();
+    std::mem::forget(late);
+    sleep(LIFE).await;
+    let (_, lease) = names.claim_delta_job(limits, LIFE * 100).await.unwrap().unwrap();
+    assert!(!names.put_made_delta(&job, &too_late, &LayerDelta::Blob(base)).await.unwrap());
+    names.end_delta_job(&job, &too_late).await.unwrap();
+    assert_eq!(names.layer_delta(&app, &base, &target).await.unwrap(), None);
+    assert!(names.has_delta_jobs().await.unwrap(), "it is another's");
+    assert!(names.put_made_delta(&job, &lease.holder(), &LayerDelta::NotWorthIt).await.unwrap());
+    assert!(!names.has_delta_jobs().await.unwrap());
+    assert!(!names.put_made_delta(&job, &too_late, &LayerDelta::Blob(base)).await.unwrap());
+    assert_eq!(names.layer_delta(&app, &base, &target).await.unwrap(), Some(LayerDelta::NotWorthIt));
+
+    assert!(names.begin_slot("mirror", 1).await.unwrap());
+    names.end_slot("mirror", 1).await.unwrap();
+    let done = names.slot("mirror").await.unwrap();
+    sleep(LIFE / 4).await;
+    names.end_slot("mirror", 1).await.unwrap();
+    assert_eq!(names.slot("mirror").await.unwrap(), done);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
