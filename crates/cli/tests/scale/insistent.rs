@@ -130,7 +130,8 @@ impl Insistent {
         }
     }
 
-    /// Sends chunk after chunk to `place`; what was acknowledged is never asked for again.
+    /// Sends chunk after chunk to `place`; what was acknowledged is never asked for again. What a replica did just before it died
+    /// may show a moment later than that it is dead: the database was still at it.
     async fn push_chunks(&self, blob: &Content, length: usize, mut place: String) -> Ended {
         let mut tries = Tries::of(&self.effort);
         let mut at = 0;
@@ -140,21 +141,28 @@ impl Insistent {
                 .header("Content-Range", format!("{at}-{}", end - 1))
                 .header("Content-Type", "application/octet-stream")
                 .body(blob.bytes.slice(at..end));
-            match self.ask(&[202], chunk).await {
-                Ok(sent) => (at, place, tries) = (end, location(&sent), Tries::of(&self.effort)),
-                Err(why) => {
-                    tries.again(&place, &why).await;
-                    let told = self.insist(&[204], || Request::get(&place)).await;
-                    let safe = offset(&told);
-                    assert!((at..=end).contains(&safe), "{place} had {at} bytes and has {safe}");
-                    (at, place) = (safe, location(&told));
-                    self.effort.resumed.fetch_add(1, Ordering::Relaxed);
+            let wanted: &[u16] = if tries.count == 1 { &[202] } else { &[202, 416] };
+            let why = match self.ask(wanted, chunk).await {
+                Ok(sent) if sent.status == 202 => {
+                    (at, place, tries) = (end, location(&sent), Tries::of(&self.effort));
+                    continue;
                 }
-            }
+                Ok(refused) => refused.text(),
+                Err(why) => why,
+            };
+            tries.again(&place, &why).await;
+            let told = self.insist(&[204], || Request::get(&place)).await;
+            let safe = offset(&told);
+            assert!((at..=end).contains(&safe), "{place} had {at} bytes and has {safe}");
+            (at, place) = (safe, location(&told));
+            self.effort.resumed.fetch_add(1, Ordering::Relaxed);
         }
+        let mut tries = Tries::of(&self.effort);
         loop {
-            match self.ask(&[201], Request::put(&place).query("digest", blob.digest)).await {
-                Ok(_) => return Ended::Stored,
+            let wanted: &[u16] = if tries.count == 1 { &[201] } else { &[201, 404] };
+            match self.ask(wanted, Request::put(&place).query("digest", blob.digest)).await {
+                Ok(done) if done.status == 201 => return Ended::Stored,
+                Ok(_) => return Ended::Vanished,
                 Err(why) => tries.again(&place, &why).await,
             }
             if self.insist(&[204, 404], || Request::get(&place)).await.status == 404 {
