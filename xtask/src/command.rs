@@ -51,7 +51,8 @@ pub(crate) fn tools() -> Result<PathBuf> {
     Ok(Path::new(target).join("tools"))
 }
 
-/// Whether a program of this name is on the search path or where Debian keeps programs of the administrator.
+/// Whether a program of this name is on the search path or where Debian keeps programs of the administrator, or a file
+/// is at this path.
 pub(crate) fn exists(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let administration = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);

@@ -9,6 +9,7 @@
 mod command;
 mod deny;
 mod fuzz;
+mod garage;
 mod moto;
 mod rules;
 mod setup;
@@ -30,6 +31,7 @@ cargo xtask <verb>
   clippy               no warnings
   unit                 every test except those with real clients; with cargo-nextest when it is there
   moto                 hubs of several replicas over a second S3 service; says so when it cannot be installed
+  garage               the store and hubs over a third one, built from its sources; says so when it cannot be
   doc                  the documentation builds without warnings
   fuzz [--seconds N]   every fuzz target for N seconds (default 5); --target NAME for one of them
   clients              pushes and pulls with real, unmodified clients
@@ -66,6 +68,7 @@ fn run(arguments: &[String]) -> Result<()> {
         "clippy" => steps::clippy(),
         "unit" => steps::unit(),
         "moto" => moto::run_tests().map(drop),
+        "garage" => garage::run_tests().map(drop),
         "doc" => steps::doc(),
         "clients" => steps::clients(),
         "help" | "--help" | "-h" => {

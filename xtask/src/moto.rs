@@ -20,9 +20,18 @@ pub(crate) fn run_tests() -> Result<bool> {
         println!("NOT CHECKED: moto cannot be installed from here");
         return Ok(false);
     };
-    let mut test =
-        cargo(["test", "--locked", "--workspace", "--test", "scale", "--", "replicas::", "walkthrough::"]);
-    run(test.env("DELTAPORT_SCALE_S3", format!("moto:{}", program.display())))?;
+    let mut test = cargo([
+        "test",
+        "--locked",
+        "--workspace",
+        "--test",
+        "scale",
+        "--",
+        "replicas::",
+        "proxied::",
+        "walkthrough::",
+    ]);
+    run(test.env("DELTAPORT_TEST_S3", format!("moto:{}", program.display())))?;
     Ok(true)
 }
 

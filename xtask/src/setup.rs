@@ -9,12 +9,17 @@ use anyhow::{Context, Result, bail};
 use crate::command;
 use crate::command::exists;
 
-/// Programs that the build and the tests run, and the Debian package of each. They all come without recommendations.
-const PROGRAMS: [(&str, &str); 4] = [
+/// Programs that the build and the tests run, or headers that they include, and the Debian package of each. They all come
+/// without recommendations.
+const PROGRAMS: [(&str, &str); 7] = [
     ("cc", "gcc"),               // SQLite, zstd and the TLS provider have parts in C
     ("c++", "g++"),              // the runtime of the fuzz targets is C++
     ("git", "git"),              // which files are the repository's
     ("python3", "python3-venv"), // a second S3 service is written in it
+    // A third one is built here, and these parts of it need not be.
+    ("pkg-config", "pkgconf"),
+    ("/usr/include/sodium.h", "libsodium-dev"),
+    ("/usr/include/zstd.h", "libzstd-dev"),
 ];
 
 /// The same for the clients, as lines of package and program; their tests read it too.
@@ -42,7 +47,7 @@ pub(crate) fn run() -> Result<()> {
     install(&missing)?;
     match missing_packages()[..] {
         [] => Ok(()),
-        ref still => bail!("installed, but not on the search path: {}", still.join(" ")),
+        ref still => bail!("installed, but not where they are looked for: {}", still.join(" ")),
     }
 }
 

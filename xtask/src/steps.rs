@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::command::{cargo, exists, run};
-use crate::{deny, fuzz, moto, rules, setup};
+use crate::{deny, fuzz, garage, moto, rules, setup};
 
 /// The test target with real clients. It is kept apart because it needs Debian packages that other tests do not.
 const CLIENTS: &str = "clients";
@@ -13,7 +13,7 @@ const CLIENTS: &str = "clients";
 /// One step: its verb and what it does. What it asks may be out of reach: then `false` comes back, and it has not passed.
 type Step = (&'static str, fn() -> Result<bool>);
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("setup", || setup::run().map(done)),
     ("fmt", || fmt().map(done)),
     ("deps", || rules::run().map(done)),
@@ -22,6 +22,7 @@ const STEPS: [Step; 11] = [
     ("advisories", deny::advisories),
     ("unit", || unit().map(done)),
     ("moto", moto::run_tests),
+    ("garage", garage::run_tests),
     ("doc", || doc().map(done)),
     ("fuzz", || fuzz_briefly().map(done)),
     ("clients", || clients().map(done)),

@@ -1,17 +1,21 @@
 //! nginx as deploy/nginx.conf has it, before replicas on loopback.
 
-use std::fs;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use deltaport_testkit::clients::{free_port, require};
 use deltaport_testkit::http::Client;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
-use crate::objects::Process;
-
 const NGINX: &str = "/usr/sbin/nginx";
+/// How long it may take until it listens.
+const START: Duration = Duration::from_secs(60);
 
 /// A running nginx. It ends with this.
 pub(crate) struct Balancer {
@@ -62,4 +66,38 @@ fn configuration(replicas: [SocketAddr; 3], port: u16, home: &Path) -> String {
         .map(|name| format!("    {name}_temp_path {}/{name};\n", home.display()));
     replace("http {\n", &format!("http {{\n{}", directories.concat()));
     text
+}
+
+/// A process with those that it has started, which end with this.
+struct Process {
+    child: Child,
+    _home: TempDir,
+}
+
+impl Process {
+    /// Starts it and waits until it listens. What it says goes to a file of `home`, which lives as long as it does.
+    fn start(mut command: Command, port: u16, home: TempDir) -> Self {
+        let log: PathBuf = home.path().join("log");
+        let file = File::create(&log).unwrap();
+        command.stdin(Stdio::null()).stderr(file.try_clone().unwrap()).stdout(file).process_group(0);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut process = Self { child, _home: home };
+        let deadline = Instant::now() + START;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let said = || fs::read_to_string(&log).unwrap_or_default();
+            assert!(process.child.try_wait().unwrap().is_none(), "{command:?} ended\n{}", said());
+            assert!(Instant::now() < deadline, "{command:?} does not listen\n{}", said());
+            sleep(Duration::from_millis(20));
+        }
+        process
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // With whatever it has started: workers outlive a master that is killed.
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process");
+        let _ = kill_process_group(pid, Signal::KILL);
+        let _ = self.child.wait();
+    }
 }

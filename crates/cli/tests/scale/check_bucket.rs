@@ -4,6 +4,7 @@ use deltaport_testkit::s3::{ACCESS_KEY, Fault, Kind, REGION, SECRET_KEY, Server}
 use deltaport_testkit::tls::Certificates;
 
 use crate::config_check::{refused, said};
+use crate::objects::Objects;
 
 const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
 
@@ -20,6 +21,21 @@ fn a_bucket_that_can_be_used_is_left_as_it_was() {
     let text = said(&in_bucket(&server.endpoint(), &bucket, REGION), &KEYS).unwrap();
     assert!(text.contains("good") && text.contains(&format!("s3://{bucket}/hub")), "{text}");
     assert_eq!((server.objects(&bucket).len(), server.unfinished(&bucket)), (0, 0));
+}
+
+#[test]
+fn credentials_that_a_service_refuses_are_told_apart() {
+    let objects = Objects::start();
+    let settings = in_bucket(&objects.endpoint, &objects.bucket, objects.region);
+    let [key, secret] = objects.variables();
+    assert!(said(&settings, &[key, secret]).unwrap().contains("good"));
+    let (wrong_key, wrong_secret) = (format!("{}0", key.1), format!("{}0", secret.1));
+    refused(&settings, &[(key.0, &wrong_key), secret], &["does not know the access key"]);
+    refused(&settings, &[key, (secret.0, &wrong_secret)], &["the secret of the access key is another"]);
+    let elsewhere = in_bucket(&objects.endpoint, &objects.bucket, "elsewhere-1");
+    refused(&elsewhere, &[key, secret], &[&format!("in region {}", objects.region), "not in elsewhere-1"]);
+    let nowhere = in_bucket(&objects.endpoint, "nowhere", objects.region);
+    refused(&nowhere, &[key, secret], &["there is no bucket nowhere"]);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Hubs of several replicas: real processes over a real PostgreSQL and an S3 service, with nginx in front as deploy/ has
 //! it.
 //!
-//! The S3 service is the test kit's, which counts and breaks. Set `DELTAPORT_SCALE_S3=moto:PATH` or `garage:PATH`, with
-//! the path of the program, to run the tests that need neither over another one: `cargo xtask moto` does. The walkthrough of
-//! docs/scaling.md is typed as root.
+//! The S3 service is the test kit's, which counts and breaks. Tests that need neither run over another one when the
+//! environment names it (`deltaport_testkit::s3::service`): `cargo xtask moto` and `cargo xtask garage` do. The walkthrough
+//! of docs/scaling.md is typed as root.
 
 #![allow(clippy::unwrap_used)] // the helpers of tests fail as tests do
 

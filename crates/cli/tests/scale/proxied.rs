@@ -1,4 +1,4 @@
-//! Clients behind nginx are told apart by their own addresses.
+//! Clients behind nginx are told apart by their own addresses, and those who are sent to the bucket find the blob there.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -53,6 +53,13 @@ async fn clients_are_sent_to_the_bucket_by_their_own_network() {
         assert_eq!(get(far, balancer.address(), &path, &made_up).0, "200");
         assert_eq!(get(near, balancer.address(), &path, &["X-Forwarded-For: 127.2.3.4"]).0, "307");
     }
+    // The address is the bucket's own: whoever has it reads the blob there, whole or in part.
+    let (_, leads) = get(near, balancer.address(), &path, &[]);
+    let whole = Command::new(CURL).args(["--silent", "--fail", &leads]).output().unwrap();
+    assert!(whole.stdout == pushed.layer, "{}", whole.stdout.len());
+    let part =
+        Command::new(CURL).args(["--silent", "--fail", "--range", "1000-1999", &leads]).output().unwrap();
+    assert!(part.stdout == pushed.layer[1000..2000], "{}", part.stdout.len());
     // Who comes past nginx is who he is.
     assert_eq!(get(near, replicas[0].address(), &path, &["X-Forwarded-For: 127.2.3.4"]).0, "307");
     assert_eq!(get(far, replicas[0].address(), &path, &made_up).0, "200");

@@ -51,7 +51,7 @@ fn explain(options: &BucketOptions, what: &str, fault: &Fault) -> String {
     let at = endpoint.as_deref().unwrap_or("the service");
     let region = region.as_deref().unwrap_or("us-east-1");
     match fault {
-        Fault::Refused { code, text } => match &**code {
+        Fault::Refused { code, text } => match plainer(code, text) {
             "NoSuchBucket" => format!("there is no bucket {bucket} at {at}; make it, or correct its name"),
             "RequestTimeTooSkewed" | "RequestExpired" => format!(
                 "the clock of this machine is not that of {at}, which takes no requests with such a difference; set it"
@@ -83,6 +83,15 @@ fn explain(options: &BucketOptions, what: &str, fault: &Fault) -> String {
     }
 }
 
+/// The code of S3 for what is wrong. Garage has one for everybody whom it does not let in, and says why in words.
+fn plainer<'a>(code: &'a str, text: &str) -> &'a str {
+    match code {
+        "AccessDenied" if text.contains("No such key") => "InvalidAccessKeyId",
+        "AccessDenied" if text.contains("Invalid signature") => "SignatureDoesNotMatch",
+        code => code,
+    }
+}
+
 /// The region that a service names as the right one.
 fn region_in(text: &str) -> Option<&str> {
     let tagged = text.split_once("<Region>").and_then(|(_, rest)| rest.split_once("</Region>"));
@@ -108,6 +117,8 @@ mod tests {
             ("InvalidAccessKeyId", "", "does not know the access key"),
             ("SignatureDoesNotMatch", "", "secret"),
             ("ExpiredToken", "", "expired"),
+            ("AccessDenied", "Forbidden: No such key: GK00", "does not know the access key"),
+            ("AccessDenied", "Forbidden: Invalid signature", "secret"),
             ("AccessDenied", "", "may not list objects in the bucket images"),
             ("PermanentRedirect", "<Region>us-east-2</Region>", "in region us-east-2 and not in eu-west-1"),
             ("AuthorizationHeaderMalformed", "wrong; expecting 'ap-south-1'", "in region ap-south-1"),

@@ -11,6 +11,7 @@ use deltaport_store::{
     PostgresOptions, Report, Result, Store, fsck,
 };
 use deltaport_testkit::postgres::Database;
+use deltaport_testkit::s3::service::{self, Service};
 use deltaport_testkit::s3::{self, Server};
 use futures_util::TryStreamExt as _;
 use rusqlite::types::ValueRef;
@@ -19,12 +20,20 @@ use tempfile::TempDir;
 /// The owner of every upload that does not care.
 pub(crate) const OWNER: &str = "alice";
 
+/// Where the bytes of blobs are that are not in a directory.
+enum Objects {
+    /// In a bucket of the test kit's service.
+    Kit(Box<Server>, String),
+    /// Below these keys of the service that the environment names.
+    Named(&'static Service, String),
+}
+
 /// Where a store lives: a directory, and a database for its names unless they are in the directory, too. Both vanish.
 pub(crate) struct Home {
     directory: TempDir,
     database: Option<Database>,
-    /// The service and the bucket with the bytes of blobs.
-    bucket: Option<(Server, String)>,
+    /// The service with the bytes of blobs.
+    bucket: Option<Objects>,
 }
 
 impl Home {
@@ -50,15 +59,15 @@ impl Home {
 
     /// With bytes in a bucket.
     pub(crate) fn and_bucket(mut self) -> Self {
-        let server = Server::start();
-        let bucket = server.bucket();
-        self.bucket = Some((server, bucket));
+        self.bucket = Some(match Service::shared() {
+            Some(service) => Objects::Named(service, service.prefix()),
+            None => {
+                let server = Server::start();
+                let bucket = server.bucket();
+                Objects::Kit(Box::new(server), bucket)
+            }
+        });
         self
-    }
-
-    /// The service with the bucket, and the bucket's name.
-    pub(crate) fn service(&self) -> &(Server, String) {
-        self.bucket.as_ref().expect("bytes in a bucket")
     }
 
     /// A directory for another replica. Where bytes are in files, both have the same.
@@ -81,8 +90,22 @@ impl Home {
 
     /// The objects that there are.
     pub(crate) fn objects(&self) -> Vec<String> {
-        let objects = self.bucket.as_ref().map(|(server, bucket)| server.objects(bucket));
-        objects.unwrap_or_default().into_iter().map(|(key, _)| key).collect()
+        match &self.bucket {
+            Some(Objects::Kit(server, bucket)) => {
+                server.objects(bucket).into_iter().map(|(key, _)| key).collect()
+            }
+            Some(Objects::Named(service, prefix)) => service.keys(prefix),
+            None => Vec::new(),
+        }
+    }
+
+    /// How many objects in parts were begun and not ended.
+    pub(crate) fn unfinished(&self) -> usize {
+        match &self.bucket {
+            Some(Objects::Kit(server, bucket)) => server.unfinished(bucket),
+            Some(Objects::Named(service, prefix)) => service.unfinished(prefix),
+            None => 0,
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -125,7 +148,10 @@ impl Home {
 
     fn bytes(&self) -> ByteStore {
         match &self.bucket {
-            Some((server, bucket)) => ByteStore::Bucket(Box::new(bucket_options(server, bucket))),
+            Some(Objects::Kit(server, bucket)) => ByteStore::Bucket(Box::new(bucket_options(server, bucket))),
+            Some(Objects::Named(service, prefix)) => {
+                ByteStore::Bucket(Box::new(service_options(service, prefix)))
+            }
             None => ByteStore::Directory,
         }
     }
@@ -198,6 +224,23 @@ pub(crate) fn bucket_options(server: &Server, bucket: &str) -> BucketOptions {
         retry_for: Duration::from_secs(3),
         scratch: 64 << 20,
         ..BucketOptions::new(bucket)
+    }
+}
+
+/// The same below some keys of a service that others wrote, which may take its time.
+fn service_options(service: &Service, prefix: &str) -> BucketOptions {
+    BucketOptions {
+        prefix: prefix.to_owned(),
+        endpoint: Some(service.endpoint().to_owned()),
+        region: Some(service.region().to_owned()),
+        path_style: true,
+        credentials: Credentials::Key {
+            id: service.access_key().to_owned(),
+            secret: service.secret_key().to_owned(),
+        },
+        part_size: 5 << 20,
+        scratch: 64 << 20,
+        ..BucketOptions::new(service::BUCKET)
     }
 }
 

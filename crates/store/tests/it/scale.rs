@@ -63,8 +63,7 @@ async fn chunks_of_one_upload_may_come_to_any_replica() {
         store.collect(SystemTime::now() + Duration::from_secs(60)).await.unwrap();
         store.close().await.unwrap();
     }
-    let (server, bucket) = home.service();
-    assert_eq!((server.objects(bucket).len(), server.unfinished(bucket)), (1, 0));
+    assert_eq!((home.objects().len(), home.unfinished()), (1, 0));
     home.assert_clean();
 }
 
@@ -112,8 +111,7 @@ fn another_goes_on_for_a_replica_that_died() {
         store.collect(SystemTime::now() + Duration::from_secs(60)).await.unwrap();
         store.close().await.unwrap();
     });
-    let (server, bucket) = home.service();
-    assert_eq!(server.unfinished(bucket), 0);
+    assert_eq!(home.unfinished(), 0);
     home.assert_clean();
 }
 
@@ -174,8 +172,7 @@ async fn what_another_replica_collected_and_stored_again_is_found() {
     for hours in [1, 2] {
         one.collect(SystemTime::now() + Duration::from_secs(hours * 3601)).await.unwrap();
     }
-    let (server, bucket) = home.service();
-    assert_eq!(server.objects(bucket).len(), 0);
+    assert_eq!(home.objects(), [""; 0]);
     push_blob(&one, &a, noise(1, 100_000)).await.unwrap();
     assert_eq!(pull_blob(&two, &a, &digest).await.unwrap(), noise(1, 100_000));
 }

@@ -18,6 +18,7 @@
 
 mod front;
 mod memory;
+pub mod service;
 #[cfg(test)]
 mod tests;
 
