@@ -98,9 +98,10 @@ pub(crate) enum ConfigCommand {
 
 /// Tell every mistake in a configuration file, or what is in effect
 ///
-/// Also looks into the files that the configuration names (passwords, certificates), and connects to the bucket and the
-/// database in [storage]: whether everything that is needed may be done there. Nothing is started or changed; an object
-/// that is written to the bucket is removed again.
+/// Also looks into the files and directories that the configuration names (passwords, certificates, [storage]), and
+/// connects to the bucket and the database in [storage]: whether everything that is needed may be done there. Nothing is
+/// started or changed; an object that is written to the bucket is removed again. Where only one process can serve what is
+/// kept so, although part of it could be shared, that is said, too.
 ///
 /// Exits with 0 when `deltaport serve` would accept it, with 1 otherwise.
 #[derive(Debug, clap::Args)]
@@ -111,7 +112,7 @@ pub(crate) struct ConfigCheck {
     /// Connect to nothing
     #[arg(long)]
     pub(crate) offline: bool,
-    /// Write JSON: {"ok": true, "settings": {...}} or {"ok": false, "problems": [...]}
+    /// Write JSON: {"ok": true, "settings": {...}, "notes": [...]} or {"ok": false, "problems": [...]}
     #[arg(long)]
     pub(crate) json: bool,
 }

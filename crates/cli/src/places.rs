@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls_platform_verifier::Verifier;
 
-use crate::settings::{PostgresTls, Settings};
+use crate::settings::{BlobPlace, NamePlace, PostgresTls, Settings};
 use crate::wiring::read;
 
 /// The variable with the database's password, as its own programs have it.
@@ -18,6 +18,9 @@ const PASSWORD: &str = "PGPASSWORD";
 
 /// Where the bytes of blobs are.
 pub(crate) fn bytes(settings: &Settings) -> anyhow::Result<ByteStore> {
+    if let Some(BlobPlace::Directory(directory)) = &settings.storage.blobs {
+        return Ok(ByteStore::Elsewhere(directory.clone()));
+    }
     Ok(match bucket(settings)? {
         Some(bucket) => ByteStore::Bucket(Box::new(bucket)),
         None => ByteStore::Directory,
@@ -26,12 +29,15 @@ pub(crate) fn bytes(settings: &Settings) -> anyhow::Result<ByteStore> {
 
 /// Where the names are.
 pub(crate) fn names(settings: &Settings) -> anyhow::Result<NamesOptions> {
+    if let Some(NamePlace::File(file)) = &settings.storage.metadata {
+        return Ok(NamesOptions::File(file.clone()));
+    }
     Ok(database(settings)?.map_or(NamesOptions::Directory, NamesOptions::Postgres))
 }
 
 fn bucket(settings: &Settings) -> anyhow::Result<Option<BucketOptions>> {
     let storage = &settings.storage;
-    let Some(address) = &storage.blobs else { return Ok(None) };
+    let Some(BlobPlace::Bucket(address)) = &storage.blobs else { return Ok(None) };
     let s3 = &storage.s3;
     let credentials = match &s3.credentials_file {
         Some(path) => Credentials::File { path: path.clone(), profile: s3.profile.clone() },
@@ -52,7 +58,7 @@ fn bucket(settings: &Settings) -> anyhow::Result<Option<BucketOptions>> {
 }
 
 fn database(settings: &Settings) -> anyhow::Result<Option<PostgresOptions>> {
-    let Some(address) = &settings.storage.metadata else { return Ok(None) };
+    let Some(NamePlace::Database(address)) = &settings.storage.metadata else { return Ok(None) };
     let postgres = &settings.storage.postgres;
     let password = match &postgres.password_file {
         Some(path) => Some(read(path)?.trim_end_matches(['\r', '\n']).to_owned()),
@@ -101,13 +107,28 @@ fn tls(settings: &Settings) -> anyhow::Result<Arc<ClientConfig>> {
 pub(crate) fn redirect(settings: &Settings) -> Option<Redirect> {
     let s3 = &settings.storage.s3;
     let redirect = Redirect { networks: s3.redirect.clone(), life: s3.redirect_lifetime.0 };
-    (settings.storage.blobs.is_some() && !redirect.networks.is_empty()).then_some(redirect)
+    let bucket = matches!(settings.storage.blobs, Some(BlobPlace::Bucket(_)));
+    (bucket && !redirect.networks.is_empty()).then_some(redirect)
 }
 
-/// What is wrong with the files that [storage] names.
+/// What is wrong with the files and directories that [storage] names.
 pub(crate) fn files_that_cannot_be_used(settings: &Settings) -> Vec<anyhow::Error> {
-    let credentials = settings.storage.s3.credentials_file.as_deref().map(read).and_then(Result::err);
-    [bucket(settings).err(), database(settings).err(), credentials].into_iter().flatten().collect()
+    let storage = &settings.storage;
+    let credentials = storage.s3.credentials_file.as_deref().map(read).and_then(Result::err);
+    let directory = match &storage.blobs {
+        Some(BlobPlace::Directory(directory)) => deltaport_store::check_directory(directory).err(),
+        _ => None,
+    };
+    let file = match &storage.metadata {
+        Some(NamePlace::File(file)) => deltaport_store::check_file(file).err(),
+        _ => None,
+    };
+    let paths = [
+        directory.map(|error| anyhow!(error).context("storage.blobs")),
+        file.map(|error| anyhow!(error).context("storage.metadata")),
+    ];
+    let files = [bucket(settings).err(), database(settings).err(), credentials];
+    files.into_iter().chain(paths).flatten().collect()
 }
 
 /// What is wrong with the bucket and the database, as far as trying them out tells. Takes as long as they take to answer.
@@ -129,6 +150,22 @@ pub(crate) fn that_cannot_be_used(settings: &Settings) -> Vec<anyhow::Error> {
         );
     }
     errors
+}
+
+/// How many processes can serve what is kept so, when it is neither all in one directory nor all shared: which of the two
+/// is not would be a surprise.
+pub(crate) fn who_can_share(settings: &Settings) -> Option<&'static str> {
+    match (&settings.storage.blobs, &settings.storage.metadata) {
+        (None | Some(BlobPlace::Directory(_)), Some(NamePlace::Database(_))) => Some(
+            "Only one process can serve this at a time: the bytes are in a directory, which replicas cannot share, not even \
+             over a network. For replicas, set storage.blobs to a bucket.",
+        ),
+        (Some(BlobPlace::Bucket(_)), None | Some(NamePlace::File(_))) => Some(
+            "Only one process can serve this at a time: the names are in a file, which replicas cannot share. For replicas, \
+             set storage.metadata to a PostgreSQL.",
+        ),
+        _ => None,
+    }
 }
 
 /// What can be done in settings about what a database says; begins where its sentence ends.

@@ -94,7 +94,7 @@ pub(crate) fn secrets(
     runtime: &tokio::runtime::Handle,
 ) -> anyhow::Result<Secrets> {
     Ok(match &options.names {
-        NamesOptions::Directory => Secrets::in_directory(&options.root),
+        NamesOptions::Directory | NamesOptions::File(_) => Secrets::in_directory(&options.root),
         NamesOptions::Postgres(postgres) => Secrets::in_postgres(postgres, runtime.clone())?,
     })
 }
@@ -378,7 +378,7 @@ fn provider(issuer: &settings::Issuer) -> anyhow::Result<Provider> {
 /// The programs that may log in, for a command other than `serve`. `runtime` has to go on for as long as this is used.
 pub(crate) fn robots(place: &Place, runtime: &tokio::runtime::Runtime) -> anyhow::Result<RobotTokens> {
     let secrets = match stored_names(place)? {
-        NamesOptions::Directory => Secrets::in_directory(&stored_data(place)?),
+        NamesOptions::Directory | NamesOptions::File(_) => Secrets::in_directory(&stored_data(place)?),
         NamesOptions::Postgres(options) => Secrets::in_postgres(&options, runtime.handle().clone())?,
     };
     Ok(RobotTokens::new(&secrets))

@@ -184,3 +184,65 @@ fn nobody_reading_is_no_failure() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).is_empty(), "{}", stderr(&output));
 }
+
+#[test]
+fn places_that_cannot_be_used_are_told_before_and_at_the_start() {
+    for (storage, words) in [
+        (
+            "blobs = \"gs://images\"",
+            &["`storage.blobs` must be a bucket", "path of a directory", "gs: is no scheme"][..],
+        ),
+        (
+            "metadata = \"mysql://hub@db/x\"",
+            &["`storage.metadata` must be a database", "path of a file", "mysql: is no"],
+        ),
+        (
+            "blobs = \"deltaport.toml\"",
+            &["storage.blobs: ", "deltaport.toml: it is a file, and a directory is needed"],
+        ),
+        ("blobs = \"deltaport.toml/below\"", &["storage.blobs: ", "deltaport.toml is a file"]),
+        (
+            "blobs = \"/proc/deltaport\"",
+            &["storage.blobs: /proc/deltaport: it cannot be made", "cannot be written to"],
+        ),
+        ("metadata = \".\"", &["storage.metadata: ", "it is a directory, and a file is needed"]),
+        ("metadata = \"deltaport.toml\"", &["storage.metadata: ", "no database of SQLite"]),
+        ("metadata = \"names/\"", &["storage.metadata", "ends with a slash"]),
+    ] {
+        let (_directory, path) = config(&format!("data = \"data\"\n[storage]\n{storage}\n"));
+        let told = deltaport(&["config", "check", "--offline", "--config", &path], "");
+        assert_eq!(told.status.code(), Some(1), "{storage}");
+        assert!(words.iter().all(|word| stderr(&told).contains(word)), "{words:?}: {}", stderr(&told));
+        let started = deltaport(&["serve", "--listen", "127.0.0.1:0", "--config", &path], "");
+        assert!(!started.status.success(), "{storage}");
+        let last = words.last().unwrap();
+        assert!(stderr(&started).contains(last), "{storage}: {}", stderr(&started));
+    }
+}
+
+#[test]
+fn a_configuration_that_only_one_process_can_serve_says_so() {
+    let postgres = "metadata = \"postgres://hub@db.example/deltaport\"";
+    let bucket = "blobs = \"s3://images/hub\"";
+    for (storage, note) in [
+        ("blobs = \"bytes\"\nmetadata = \"names.db\"".to_owned(), None),
+        (format!("{postgres}\n{bucket}"), None),
+        (format!("{postgres}\nblobs = \"bytes\""), Some("set storage.blobs to a bucket")),
+        (postgres.to_owned(), Some("set storage.blobs to a bucket")),
+        (format!("{bucket}\nmetadata = \"names.db\""), Some("set storage.metadata to a PostgreSQL")),
+    ] {
+        let (directory, path) = config(&format!("[storage]\n{storage}\n"));
+        let good = deltaport(&["config", "check", "--offline", "--config", &path], "");
+        assert!(good.status.success(), "{storage}: {}", stderr(&good));
+        assert_eq!(stdout(&good).contains("Only one process"), note.is_some(), "{}", stdout(&good));
+        assert!(note.is_none_or(|note| stdout(&good).contains(note)), "{}", stdout(&good));
+        if storage.contains("bytes") {
+            let shown = format!("blobs = \"{}\"", directory.path().join("bytes").display());
+            assert!(stdout(&good).contains(&shown), "{}", stdout(&good));
+        }
+        let json = deltaport(&["config", "check", "--offline", "--json", "--config", &path], "");
+        let json: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
+        assert_eq!(json["notes"].as_array().map(Vec::len), Some(usize::from(note.is_some())), "{json}");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing was made");
+    }
+}

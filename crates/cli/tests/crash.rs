@@ -43,6 +43,18 @@ fn number(name: &str, default: impl FnOnce() -> u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
+    nothing_is_lost("").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_with_bytes_and_names_elsewhere() {
+    // Beside the configuration, in directories that are not there yet.
+    nothing_is_lost("[storage]\nblobs = \"large/bytes\"\nmetadata = \"fast/of images.db\"\n").await;
+}
+
+/// Kills a server over and over, with its data in places that `storage` says.
+#[allow(clippy::print_stdout, reason = "the helper of a test prints what replays it")]
+async fn nothing_is_lost(storage: &str) {
     let rounds = number("DELTAPORT_CRASH_ROUNDS", || ROUNDS);
     let seed = number("DELTAPORT_CRASH_SEED", || {
         SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64
@@ -51,8 +63,10 @@ async fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
     let mut random = Random::new(seed);
     let ledger = Ledger::default();
     // Whoever is killed in the middle of an upload leaves it behind, in every round.
-    let launch =
-        Launch::new(env!("CARGO_BIN_EXE_deltaport")).config("[limits]\nuploads_per_caller = 10000\n");
+    let launch = Launch::new(env!("CARGO_BIN_EXE_deltaport"));
+    let data = launch.data();
+    let config = format!("data = '{}'\n[limits]\nuploads_per_caller = 10000\n{storage}", data.display());
+    let launch = launch.config(&config);
     let mut server = launch.start().await;
     for round in 0..rounds {
         let stop = Arc::new(AtomicBool::new(false));
@@ -83,9 +97,9 @@ async fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
 }
 
 fn fsck_is_clean(server: &deltaport_testkit::process::Server) {
-    let data = server.launch().data();
+    let config = server.launch().home().join("config.toml");
     let (status, text) =
-        server.launch().run(&["fsck", "--data", data.to_str().expect("a plain name"), "--json"]);
+        server.launch().run(&["fsck", "--config", config.to_str().expect("a plain name"), "--json"]);
     assert!(status.success(), "fsck: {status}\n{text}");
 }
 

@@ -16,7 +16,7 @@ use deltaport_registry::pull::Body;
 use deltaport_registry::space::Evicted;
 use deltaport_registry::upstream::{Lifetime, TagRule};
 use deltaport_registry::{NewManifest, Options, Registry, Upstream};
-use deltaport_store::{Faults, FsckOptions, Store, fsck};
+use deltaport_store::{ByteStore, Faults, FsckOptions, NamesOptions, Store, fsck};
 use deltaport_testkit::sample::{self, Content, Image, Random, layer};
 use deltaport_testkit::upstream::{Gate, Reply, Rule, Upstream as Script};
 use deltaport_trust::{Access, Rules};
@@ -473,7 +473,8 @@ async fn the_cap_holds_whatever_is_pulled() {
             images += evicted.images;
             assert!(evicted.cached <= cap && evicted.missing == 0, "seed {seed}: {evicted:?}");
             let usage =
-                deltaport_store::usage(site.home.path(), &deltaport_store::NamesOptions::Directory).unwrap();
+                deltaport_store::usage(site.home.path(), &ByteStore::Directory, &NamesOptions::Directory)
+                    .unwrap();
             assert!(usage.blobs <= cap, "seed {seed}: {usage:?}");
             assert_eq!(usage.cached, usage.blobs, "seed {seed}");
         }

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -43,6 +44,11 @@ pub(crate) fn make_directory(directory: &Path) -> io::Result<()> {
     }
 }
 
+/// Makes the directory that `path` is in, likewise.
+pub(crate) fn make_parent(path: &Path) -> io::Result<()> {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), make_directory)
+}
+
 /// Removes a file; it is no error that it is not there.
 pub(crate) fn remove_if_there(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {
@@ -59,6 +65,16 @@ pub(crate) fn size_if_there(path: &Path) -> io::Result<Option<u64>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Puts `content` in the place of a small file, by way of `new`. Durable when it returns.
+pub(crate) fn replace(path: &Path, new: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(new)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(new, path)?;
+    sync_parent(path)
 }
 
 /// 128 random bits in hexadecimal.
@@ -98,29 +114,50 @@ pub(crate) fn digest_file(path: &Path, algorithm: Algorithm) -> io::Result<Diges
     Ok(hasher.finish())
 }
 
-/// The right to be the one process that works on a data directory; held while the value lives.
+/// The right to be the one process that works on a store: on its data directory, and on the directory with its bytes and
+/// its database where they are elsewhere. Held while the value lives.
 #[derive(Debug)]
-pub(crate) struct ProcessLock(#[allow(dead_code, reason = "held, not used")] File);
+pub(crate) struct ProcessLock(Vec<File>);
 
 impl ProcessLock {
-    /// Fails with [`Error::InUse`] when another process, or another store of this one, has it.
+    /// Fails with [`Error::InUse`] when another process, or another store of this one, has any of them.
     pub(crate) fn take(layout: &Layout) -> Result<Self> {
-        let path = layout.lock();
-        let mut file =
-            fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+        let mut taken = Self(Vec::new());
+        for (what, lock) in layout.locks() {
+            taken.add(what, &lock)?;
+        }
+        Ok(taken)
+    }
+
+    fn add(&mut self, what: &Path, lock: &Path) -> Result<()> {
+        let opened = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(lock);
+        let mut file = match opened {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::Unusable(format!("{} is not there", what.display())));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let identity = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
+        let this = identity(&file)?;
+        for held in &self.0 {
+            if identity(held)? == this {
+                return Ok(());
+            }
+        }
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut owner = String::new();
                 let _ = (&mut file).take(20).read_to_string(&mut owner);
-                let root = layout.root().to_owned();
-                return Err(Error::InUse { root, owner: owner.trim().to_owned() });
+                return Err(Error::InUse { path: what.to_owned(), owner: owner.trim().to_owned() });
             }
             Err(error) => return Err(error.into()),
         }
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;
-        Ok(Self(file))
+        self.0.push(file);
+        Ok(())
     }
 }
 

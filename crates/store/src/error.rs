@@ -38,11 +38,11 @@ pub enum Error {
     /// The disk is full, or would leave less than [`Options::keep_free`](crate::Options::keep_free).
     #[error("not enough disk space")]
     NoSpace,
-    /// Another process, or another store of this one, has the directory open.
-    #[error("{} is in use by process {owner}; stop it, or choose another data directory", root.display())]
+    /// Another process, or another store of this one, has the directory or the database open.
+    #[error("{} is in use by process {owner}; stop it, or choose another place", path.display())]
     InUse {
-        /// The directory.
-        root: PathBuf,
+        /// The directory, or the database.
+        path: PathBuf,
         /// The process, as it has said itself.
         owner: String,
     },
@@ -90,7 +90,7 @@ impl Error {
             Self::TooManyUploads => Self::TooManyUploads,
             Self::Missing(digests) => Self::Missing(digests.clone()),
             Self::NoSpace => Self::NoSpace,
-            Self::InUse { root, owner } => Self::InUse { root: root.clone(), owner: owner.clone() },
+            Self::InUse { path, owner } => Self::InUse { path: path.clone(), owner: owner.clone() },
             Self::Unusable(text) => Self::Unusable(text.clone()),
             Self::Unavailable { what, why } => Self::Unavailable { what, why: why.clone() },
             Self::Corrupt(text) => Self::Corrupt(text.clone()),

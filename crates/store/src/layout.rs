@@ -1,13 +1,14 @@
-//! Every path of a data directory. No other file joins paths.
+//! Every path of a store. No other file joins paths.
 //!
 //! ```text
-//! <root>/
+//! <root>/                      the data directory
 //!   lock                       flock(2) of the process that has the store open; its process id, for people
 //!   names.db, -wal, -shm       SQLite: repositories, manifests, tags, links, uploads, the collector's queue
 //!   names.db.old-<time>        a database that `rebuild` set aside
 //!   journal                    append-only log of every change of names, one JSON object per line
 //!   journal.new                a compacted journal before it takes the place of the old one
 //!   blobs/<algorithm>/<ab>/<abcd…>   content-addressed bytes, manifests included; read-only, never rewritten
+//!   pair, pair.new             a number that the database has, too, when bytes are in a directory
 //!   staging/<random>           bytes whose digest is not yet proven; removed when the store opens
 //!   staging/commit.<algorithm>.<hex> marker: a blob of this digest may lie in blobs/ without a row in names.db
 //!   uploads/<id>               bytes of an upload in progress
@@ -21,32 +22,68 @@
 //!   private/lock               flock(2) of who changes one of them
 //!   private/commands           the socket at which a running server takes commands of this machine
 //! ```
+//!
+//! `blobs/`, `pair`, `staging/`, `uploads/`, `partial/` and the `quarantine/` of what was in them can be below another directory
+//! ([`ByteStore::Elsewhere`]), and `names.db` can be another file ([`NamesOptions::File`]). Each has a lock of its own then.
 
 use std::path::{Path, PathBuf};
 
 use deltaport_oci::{Algorithm, Digest, RepositoryName};
 
-/// Where things are in one data directory.
+use crate::{ByteStore, NamesOptions};
+
+/// Where things are of one store.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     root: PathBuf,
+    /// What the directories with bytes are below.
+    bytes: PathBuf,
+    /// The embedded database, if there is one.
+    database: PathBuf,
 }
 
+/// The database, unless it is told to be another file.
+const DATABASE: &str = "names.db";
+const LOCK: &str = "lock";
+
+const QUARANTINE: &str = "quarantine";
 const MARKER: &str = "commit.";
 const RECORD: &str = ".record";
 const NEW_RECORD: &str = ".new";
 
 impl Layout {
+    /// With everything below `root`.
     pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), bytes: root.to_owned(), database: root.join(DATABASE) }
     }
 
+    /// With bytes and names where they are said to be. Looks whether the database is a symbolic link, as what is made
+    /// beside it has to be beside the file that it leads to.
+    pub(crate) fn of(root: &Path, bytes: &ByteStore, names: &NamesOptions) -> Self {
+        let mut layout = Self::new(root);
+        if let ByteStore::Elsewhere(directory) = bytes {
+            layout.bytes.clone_from(directory);
+        }
+        if let NamesOptions::File(file) = names {
+            // A name alone has no directory, and might mean something else to SQLite.
+            let anchored = if file.is_absolute() { file.clone() } else { Path::new(".").join(file) };
+            layout.database = anchored.canonicalize().unwrap_or(anchored);
+        }
+        layout
+    }
+
+    /// The data directory.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
+    /// The directory that bytes are below; the data directory, unless it is told to be another.
+    pub(crate) fn bytes(&self) -> &Path {
+        &self.bytes
+    }
+
     /// The directories that exist in every store.
-    pub(crate) fn directories(&self) -> [PathBuf; 7] {
+    pub(crate) fn directories(&self) -> [PathBuf; 8] {
         [
             self.blobs(),
             self.blobs().join(Algorithm::Sha256.as_str()),
@@ -55,25 +92,32 @@ impl Layout {
             self.uploads(),
             self.partials(),
             self.quarantine(),
+            self.root.join(QUARANTINE),
         ]
     }
 
-    pub(crate) fn lock(&self) -> PathBuf {
-        self.root.join("lock")
+    /// What no two processes may work on, and the lock of each. A database that has the usual name is locked with its
+    /// directory, so that whoever calls that directory his data directory is kept out, too.
+    pub(crate) fn locks(&self) -> [(&Path, PathBuf); 3] {
+        let database = match (self.database.file_name(), self.database.parent()) {
+            (Some(name), Some(directory)) if name == DATABASE => directory.join(LOCK),
+            _ => companion(&self.database, ".lock"),
+        };
+        [(&self.root, self.root.join(LOCK)), (&self.bytes, self.bytes.join(LOCK)), (&self.database, database)]
     }
 
-    pub(crate) fn database(&self) -> PathBuf {
-        self.root.join("names.db")
+    pub(crate) fn database(&self) -> &Path {
+        &self.database
     }
 
     /// A database while `rebuild` fills it.
     pub(crate) fn new_database(&self) -> PathBuf {
-        self.root.join("names.db.new")
+        companion(&self.database, ".new")
     }
 
     /// Where `rebuild` sets the old database aside, with the suffixes that SQLite gives to its companions.
     pub(crate) fn old_database(&self, stamp: u64) -> PathBuf {
-        self.root.join(format!("names.db.old-{stamp}"))
+        companion(&self.database, &format!(".old-{stamp}"))
     }
 
     pub(crate) fn journal(&self) -> PathBuf {
@@ -85,12 +129,12 @@ impl Layout {
     }
 
     pub(crate) fn blobs(&self) -> PathBuf {
-        self.root.join("blobs")
+        self.bytes.join("blobs")
     }
 
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
-        let mut path = self.root.join("blobs");
+        let mut path = self.bytes.join("blobs");
         path.push(digest.algorithm().as_str());
         path.push(&hex[..2]);
         path.push(hex);
@@ -105,8 +149,17 @@ impl Layout {
         (self.blob(&digest) == path).then_some(digest)
     }
 
+    /// What tells that bytes and names belong together.
+    pub(crate) fn pair(&self) -> PathBuf {
+        self.bytes.join("pair")
+    }
+
+    pub(crate) fn new_pair(&self) -> PathBuf {
+        self.bytes.join("pair.new")
+    }
+
     pub(crate) fn staging(&self) -> PathBuf {
-        self.root.join("staging")
+        self.bytes.join("staging")
     }
 
     pub(crate) fn staged(&self, random: &str) -> PathBuf {
@@ -124,7 +177,7 @@ impl Layout {
     }
 
     pub(crate) fn uploads(&self) -> PathBuf {
-        self.root.join("uploads")
+        self.bytes.join("uploads")
     }
 
     /// `id` must be one that the store made, or one that [`is_upload_id`] accepts.
@@ -133,7 +186,7 @@ impl Layout {
     }
 
     pub(crate) fn partials(&self) -> PathBuf {
-        self.root.join("partial")
+        self.bytes.join("partial")
     }
 
     /// Under which key the bytes of `digest` are kept that arrive for `repository`. No name can hold both in words.
@@ -172,7 +225,22 @@ impl Layout {
     }
 
     pub(crate) fn quarantine(&self) -> PathBuf {
-        self.root.join("quarantine")
+        self.bytes.join(QUARANTINE)
+    }
+
+    /// Where `path` is put aside: beside it, as a rename does not leave a file system.
+    pub(crate) fn quarantine_of(&self, path: &Path) -> PathBuf {
+        match path.parent() == Some(&self.root) {
+            true => self.root.join(QUARANTINE),
+            false => self.quarantine(),
+        }
+    }
+
+    /// Every directory in which something was put aside.
+    pub(crate) fn quarantines(&self) -> Vec<PathBuf> {
+        let mut both = vec![self.quarantine(), self.root.join(QUARANTINE)];
+        both.dedup();
+        both
     }
 
     pub(crate) fn private(&self, name: &str) -> PathBuf {
@@ -190,6 +258,13 @@ impl Layout {
     pub(crate) fn private_lock(&self) -> PathBuf {
         self.private("lock")
     }
+}
+
+/// The file beside `path` that has its name and `suffix`.
+pub(crate) fn companion(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// Whether `id` has the form of an upload's identifier: 32 lower-case hexadecimal characters. Anything else never

@@ -14,6 +14,7 @@
 
 mod blobs;
 mod bucket;
+mod check;
 mod collect;
 mod core;
 mod disk;
@@ -27,6 +28,7 @@ mod lease;
 mod migrate;
 mod names;
 mod open;
+mod pair;
 mod partial;
 mod private;
 mod rebuild;
@@ -45,6 +47,7 @@ use crate::core::Core;
 
 pub use blobs::{Blob, BlobStream, Blobs, Scratch};
 pub use bucket::{BucketOptions, Credentials, check::check_bucket};
+pub use check::{check_directory, check_file};
 pub use collect::Collected;
 pub use error::{Error, Result};
 pub use faults::Faults;
@@ -66,7 +69,7 @@ pub use usage::{Held, Places, Usage, usage};
 /// What an open store is told. Settings are data; see the configuration reference for the defaults.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The directory that holds everything; with a bucket all but the bytes of blobs.
+    /// The data directory, which holds everything that is not said to be elsewhere.
     pub root: PathBuf,
     /// Where the bytes of blobs are.
     pub bytes: ByteStore,
@@ -89,8 +92,11 @@ pub struct Options {
 /// Where the bytes of blobs are.
 #[derive(Clone, Debug)]
 pub enum ByteStore {
-    /// In files of [`Options::root`].
+    /// In files of the data directory.
     Directory,
+    /// In files of another directory, on another disk perhaps, which no other process may use. What becomes a blob there
+    /// is there from its first byte: uploads, what is staged, beginnings of blobs.
+    Elsewhere(PathBuf),
     /// In a bucket, which other replicas may share that share the database, too.
     Bucket(Box<BucketOptions>),
 }
@@ -101,6 +107,8 @@ pub enum NamesOptions {
     /// In the data directory, beside a journal.
     #[default]
     Directory,
+    /// In this file, which no other process may use; the journal is in the data directory.
+    File(PathBuf),
     /// In a PostgreSQL, which any number of replicas share.
     Postgres(PostgresOptions),
 }
@@ -115,7 +123,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store at `options.root`, making it when there is none. Takes a lock so that no second process opens
+    /// Opens the store at `options.root`, and where else it is said to be, making it when there is none. Takes a lock so that no second process opens
     /// it; finishes or discards what a crash left half-done; brings an older schema up to date. Must be called within a
     /// tokio runtime, which the store goes on to use.
     ///

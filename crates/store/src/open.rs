@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::blobs::pool::Pool;
 use crate::blobs::recent::Recent;
 use crate::bucket::Bucket;
+use crate::check;
 use crate::core::{Core, DigestLocks};
 use crate::disk::{self, ProcessLock, Space};
 use crate::error::Result;
@@ -21,29 +22,34 @@ use crate::names::database::Database;
 use crate::names::shared::Shared;
 use crate::names::sql::Connection;
 use crate::names::{jobs, leases, milliseconds, places, review, sessions};
-use crate::partial;
-use crate::{ByteStore, NamesOptions, Options};
+use crate::{ByteStore, NamesOptions, Options, pair, partial};
 
 /// Opens the store of `options`. Blocks.
 pub(crate) fn open(options: Options, runtime: Handle) -> Result<Arc<Core>> {
+    let layout = Layout::of(&options.root, &options.bytes, &options.names);
+    check::check(&options, &layout)?;
     let bucket = match options.bytes {
-        ByteStore::Directory => None,
+        ByteStore::Directory | ByteStore::Elsewhere(_) => None,
         ByteStore::Bucket(options) => Some(Arc::new(Bucket::new(*options)?)),
     };
-    let layout = Layout::new(&options.root);
     disk::make_directory(layout.root())?;
+    disk::make_directory(layout.bytes())?;
+    disk::make_parent(layout.database())?;
     let lock = ProcessLock::take(&layout)?;
-    for directory in layout.directories() {
-        disk::make_directory(&directory)?;
-    }
-    if bucket.is_some() {
-        remove_copies(&layout)?;
+    let embedded = !matches!(options.names, NamesOptions::Postgres(_));
+    if embedded && layout.database().parent() == Some(layout.bytes()) {
+        // Where the names are, there is no other disk to be missing, and a process that dies here leaves a whole store.
+        make_directories(&layout, bucket.is_some())?;
     }
     let cache = options.manifest_cache;
     let database = match &options.names {
-        NamesOptions::Directory => {
+        NamesOptions::Directory | NamesOptions::File(_) => {
             let prepare = |connection: &Connection| {
                 places::check(connection, bucket.is_some())?;
+                if bucket.is_none() {
+                    pair::join(&layout, connection)?;
+                }
+                make_directories(&layout, bucket.is_some())?;
                 recover(&layout, connection)
             };
             // The thread that writes outlives this value by a moment, and nobody else may open the store before it ends.
@@ -52,13 +58,17 @@ pub(crate) fn open(options: Options, runtime: Handle) -> Result<Arc<Core>> {
         NamesOptions::Postgres(postgres) => {
             let prepare = |shared: &Shared| {
                 shared.read_blocking(|names| places::check(names, bucket.is_some()))?;
+                if bucket.is_none() {
+                    pair::join_shared(&layout, shared)?;
+                }
+                make_directories(&layout, bucket.is_some())?;
                 recover_shared(&layout, shared)
             };
             Database::open_shared(postgres, &options.faults, cache, runtime.clone(), prepare, lock)?
         }
     };
     Ok(Arc::new(Core {
-        space: Space::new(options.root, options.keep_free),
+        space: Space::new(layout.bytes().to_owned(), options.keep_free),
         bucket,
         layout,
         faults: options.faults,
@@ -75,6 +85,15 @@ pub(crate) fn open(options: Options, runtime: Handle) -> Result<Arc<Core>> {
         tasks: TaskTracker::new(),
         runtime,
     }))
+}
+
+/// Makes every directory that a store has. Not before it is clear that the bytes are where they should be: on the mount
+/// point of a disk that is away, they would look like a store that has lost everything.
+fn make_directories(layout: &Layout, with_copies: bool) -> Result<()> {
+    for directory in layout.directories() {
+        disk::make_directory(&directory)?;
+    }
+    if with_copies { remove_copies(layout) } else { Ok(()) }
 }
 
 /// Makes an empty directory for local copies of objects.

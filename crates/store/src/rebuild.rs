@@ -15,12 +15,13 @@ use deltaport_oci::{Digest, RepositoryName, Tag};
 use crate::disk::{self, ProcessLock};
 use crate::error::{Error, Result};
 use crate::journal::{self, Item};
-use crate::layout::Layout;
+use crate::layout::{Layout, companion};
 use crate::names::cached::Origin;
 use crate::names::replay::{Pointed, Replay};
 use crate::names::sql::{Connection, values};
 use crate::names::{self, LayerDelta, NewManifest, Tx, database, milliseconds, schema};
 use crate::open::files;
+use crate::{ByteStore, NamesOptions};
 
 /// How many losses a report names one by one.
 const NAMED_LOSSES: usize = 1000;
@@ -53,14 +54,24 @@ pub struct Rebuilt {
     pub set_aside: Option<PathBuf>,
 }
 
-/// Makes the database of the store at `root` again. Blocks, and needs the store to be open nowhere. The old database
-/// is set aside, not deleted; until the new one is whole, it stays where it is.
-pub fn rebuild(root: &Path) -> Result<Rebuilt> {
-    let layout = Layout::new(root);
-    if !layout.blobs().is_dir() {
-        return Err(Error::Unusable(format!("{} is not a data directory: it has no blobs/", root.display())));
+/// Makes the database of the store at `root` again, with bytes and names where they are said to be. Blocks, and needs
+/// the store to be open nowhere. The old database is set aside, not deleted; until the new one is whole, it stays where
+/// it is.
+///
+/// Fails with [`Error::Unusable`] when there are no bytes, and when it is not of files that the database is made: names in
+/// PostgreSQL have no journal, and objects of a bucket do not say what they are.
+pub fn rebuild(root: &Path, bytes: &ByteStore, names: &NamesOptions) -> Result<Rebuilt> {
+    if let NamesOptions::Postgres(_) = names {
+        return Err(Error::Unusable(
+            "the names are in PostgreSQL, which has backups and standbys of its own and no journal here"
+                .to_owned(),
+        ));
     }
-    if layout.copies().is_dir() {
+    let layout = Layout::of(root, bytes, names);
+    if !layout.blobs().is_dir() {
+        return Err(no_bytes(&layout));
+    }
+    if matches!(bytes, ByteStore::Bucket(_)) || layout.copies().is_dir() {
         return Err(Error::Unusable(
             "the bytes are in a bucket, whose objects do not say what they are; names have to come back from a backup of \
              the database"
@@ -108,6 +119,14 @@ pub fn rebuild(root: &Path) -> Result<Rebuilt> {
     Ok(rebuilt)
 }
 
+/// What is said of a directory without blobs, which would else be taken for one that has lost them all.
+pub(crate) fn no_bytes(layout: &Layout) -> Error {
+    Error::Unusable(format!(
+        "{} is not a data directory: it has no blobs/; give the configuration if it says that they are elsewhere",
+        layout.bytes().display()
+    ))
+}
+
 /// Sets the old database aside and puts the new one in its place.
 fn replace_database(layout: &Layout) -> Result<Option<PathBuf>> {
     let stamp = milliseconds(SystemTime::now()).unsigned_abs();
@@ -115,18 +134,13 @@ fn replace_database(layout: &Layout) -> Result<Option<PathBuf>> {
     let existed = from.exists();
     // The log first: a database without its log is older, but a log without its database is noise.
     for suffix in ["-wal", "-shm", ""] {
-        let with = |path: &Path| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(suffix);
-            PathBuf::from(name)
-        };
-        match fs::rename(with(&from), with(&to)) {
+        match fs::rename(companion(from, suffix), companion(&to, suffix)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
     }
-    fs::rename(layout.new_database(), &from)?;
-    disk::sync_directory(layout.root())?;
+    fs::rename(layout.new_database(), from)?;
+    disk::sync_parent(from)?;
     Ok(existed.then_some(to))
 }
 

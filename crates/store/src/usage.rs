@@ -3,17 +3,17 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use deltaport_oci::RepositoryName;
 use serde::Serialize;
 
-use crate::NamesOptions;
-use crate::error::{Error, Result};
-use crate::layout::Layout;
+use crate::error::Result;
+use crate::layout::{Layout, companion};
 use crate::names::shared::Shared;
 use crate::names::sql::{Connection, values};
 use crate::names::{cached, database, schema};
+use crate::{ByteStore, NamesOptions};
 
 /// How deep directories lie in the data directory.
 const MAX_DEPTH: usize = 8;
@@ -50,7 +50,7 @@ pub struct Held {
     pub shared: u64,
 }
 
-/// Bytes in the other places of the data directory.
+/// Bytes in the other places of the data directory, and of the directory with the bytes if that is another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Places {
     /// The database, and the journal.
@@ -63,34 +63,36 @@ pub struct Places {
     pub quarantine: u64,
 }
 
-/// What takes the room in the data directory `root`, with names where they live, as of the last commit. Blocks.
+/// What takes the room of the store in the data directory `root`, with bytes and names where they live, as of the last
+/// commit. Blocks.
 ///
 /// Fails with [`Error::Unusable`] when there are no data, or of another version than this program's.
-pub fn usage(root: &Path, names: &NamesOptions) -> Result<Usage> {
+pub fn usage(root: &Path, bytes: &ByteStore, names: &NamesOptions) -> Result<Usage> {
+    let layout = Layout::of(root, bytes, names);
     let mut usage = match names {
-        NamesOptions::Directory => {
-            let database = Layout::new(root).database();
-            if !database.is_file() {
-                return Err(Error::Unusable(format!("there are no data in {}", root.display())));
+        NamesOptions::Directory | NamesOptions::File(_) => {
+            if !layout.database().is_file() {
+                return Err(database::nothing_there(&layout));
             }
-            let connection = database::read_only(&database)?;
+            let connection = database::read_only(layout.database())?;
             schema::check(&connection)?;
             read(&connection)
         }
         NamesOptions::Postgres(options) => Shared::with(options, read),
     }?;
-    let sizes = |names: &[&str]| -> Result<u64> {
+    let sizes = |paths: &[PathBuf]| -> Result<u64> {
         let mut sum = 0;
-        for name in names {
-            sum += size(&root.join(name), 0)?;
+        for path in paths {
+            sum += size(path, 0)?;
         }
         Ok(sum)
     };
+    let database = ["", "-wal", "-shm"].map(|suffix| companion(layout.database(), suffix));
     usage.places = Places {
-        names: sizes(&["names.db", "names.db-wal", "names.db-shm", "journal", "journal.new"])?,
-        uploads: sizes(&["uploads", "staging"])?,
-        partial: sizes(&["partial"])?,
-        quarantine: sizes(&["quarantine"])?,
+        names: sizes(&database)? + sizes(&[layout.journal(), layout.new_journal()])?,
+        uploads: sizes(&[layout.uploads(), layout.staging()])?,
+        partial: sizes(&[layout.partials()])?,
+        quarantine: sizes(&layout.quarantines())?,
     };
     Ok(usage)
 }

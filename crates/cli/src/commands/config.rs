@@ -30,12 +30,16 @@ fn reference(args: &ConfigReference, output: &mut Output) -> anyhow::Result<Exit
 fn check(args: &ConfigCheck, output: &mut Output) -> anyhow::Result<ExitCode> {
     match checked(args) {
         Ok(settings) if args.json => {
-            output.json(&json!({ "ok": true, "settings": settings }))?;
+            let notes: Vec<&str> = places::who_can_share(&settings).into_iter().collect();
+            output.json(&json!({ "ok": true, "settings": settings, "notes": notes }))?;
             Ok(ExitCode::SUCCESS)
         }
         Ok(settings) => {
             let file = args.config.as_deref().map_or("no file".to_owned(), |file| file.display().to_string());
             output.line(&format!("# {file}: good. With it, this is in effect:"))?;
+            if let Some(note) = places::who_can_share(&settings) {
+                output.line(&format!("# {note}"))?;
+            }
             output.text(&toml::to_string(&settings).context("cannot show the settings as TOML")?)?;
             Ok(ExitCode::SUCCESS)
         }

@@ -11,15 +11,20 @@ use serde_json::json;
 
 use crate::args::Gc;
 use crate::output::{Output, rounded};
-use crate::settings::{Overrides, Settings};
+use crate::settings::{NamePlace, Overrides, Settings};
 use crate::{logging, wiring};
 
 pub(crate) fn run(args: &Gc, output: &mut Output) -> anyhow::Result<ExitCode> {
     logging::start_for_command();
     let settings = Settings::load(args.place.config.as_deref(), &Overrides::default())?;
     let data = wiring::stored_data(&args.place)?;
-    let taken = if settings.storage.metadata.is_none() && !data.join("names.db").is_file() {
-        // The names may be in a database that only the server's configuration knows.
+    let file = match &settings.storage.metadata {
+        None => Some(data.join("names.db")),
+        Some(NamePlace::File(file)) => Some(file.clone()),
+        Some(NamePlace::Database(_)) => None,
+    };
+    let taken = if file.is_some_and(|file| !file.is_file()) {
+        // The names may be where only the server's configuration knows.
         let socket = CommandSocket::new(&data);
         anyhow::ensure!(socket.path().exists(), "there are no data in {}", data.display());
         let taken = deltaport_server::take_back(socket.path());

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
-use deltaport_store::{NamesOptions, Rebuilt};
+use anyhow::Context as _;
+use deltaport_store::Rebuilt;
 
 use crate::args::Rebuild;
 use crate::output::Output;
@@ -13,10 +13,8 @@ use crate::{logging, wiring};
 pub(crate) fn run(args: &Rebuild, output: &mut Output) -> anyhow::Result<ExitCode> {
     logging::start_for_command();
     let data = wiring::stored_data(&args.place)?;
-    if let NamesOptions::Postgres(_) = wiring::stored_names(&args.place)? {
-        bail!("the names are in PostgreSQL, which has backups and standbys of its own and no journal here");
-    }
-    let rebuilt = deltaport_store::rebuild(&data)
+    let (bytes, names) = (wiring::stored_bytes(&args.place)?, wiring::stored_names(&args.place)?);
+    let rebuilt = deltaport_store::rebuild(&data, &bytes, &names)
         .with_context(|| format!("the database in {} was not made again", data.display()))?;
     let whole = rebuilt.lost == 0 && rebuilt.damaged_lines == 0;
     if args.json {

@@ -201,10 +201,17 @@ fn greeting(settings: &Settings, server: &Server, data: &Path) -> String {
     let address = server.local_addr();
     let scheme = if server.is_tls() { "https" } else { "http" };
     let mut text = format!(
-        "deltaport {version} is listening on {scheme}://{address}\nThe data are in {data}\n\n",
+        "deltaport {version} is listening on {scheme}://{address}\nThe data are in {data}",
         version = env!("CARGO_PKG_VERSION"),
         data = data.display()
     );
+    if let Some(blobs) = &settings.storage.blobs {
+        text.push_str(&format!(", blobs in {blobs}"));
+    }
+    if let Some(names) = &settings.storage.metadata {
+        text.push_str(&format!(", names in {names}"));
+    }
+    text.push_str("\n\n");
     if settings.mirrors_public() {
         text.push_str(&first_pull(address, server.is_tls()));
     }

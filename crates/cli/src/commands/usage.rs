@@ -13,7 +13,8 @@ use crate::{logging, wiring};
 pub(crate) fn run(args: &args::Usage, output: &mut Output) -> anyhow::Result<ExitCode> {
     logging::start_for_command();
     let data = wiring::stored_data(&args.place)?;
-    let usage = deltaport_store::usage(&data, &wiring::stored_names(&args.place)?)
+    let (bytes, names) = (wiring::stored_bytes(&args.place)?, wiring::stored_names(&args.place)?);
+    let usage = deltaport_store::usage(&data, &bytes, &names)
         .with_context(|| format!("cannot tell what takes the room in {}", data.display()))?;
     match args.json {
         true => output.json(&serde_json::to_value(&usage)?)?,

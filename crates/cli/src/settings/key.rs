@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use toml_edit::Item;
 
@@ -57,6 +57,9 @@ pub(super) enum Slot<T: 'static> {
     Path(fn(&mut T) -> &mut Option<PathBuf>),
     /// One of a few words.
     Choice(&'static [&'static str], fn(&mut T, &str)),
+    /// A text of some form that may be a path; the function is given the directory at which a relative one begins, and
+    /// refuses what is neither.
+    Place(&'static str, fn(&mut T, &str, &Path) -> Result<(), String>),
     /// A text of some form; the function refuses others.
     Text(&'static str, fn(&mut T, &str) -> Result<(), String>),
     /// A list of texts of some form; the function is called for each.
@@ -87,7 +90,7 @@ impl<T> Slot<T> {
             Self::Span(_, bounds) => format!("{SPAN_FORM} from {} to {}", bounds.start(), bounds.end()),
             Self::Path(_) => "a path in quotes".to_owned(),
             Self::Choice(words, _) => one_of(words),
-            Self::Text(form, _) | Self::ChoiceOrTexts(form, _) => (*form).to_owned(),
+            Self::Text(form, _) | Self::Place(form, _) | Self::ChoiceOrTexts(form, _) => (*form).to_owned(),
             Self::Texts(form, _) => format!("a list of {form}"),
             Self::Sets(form, _) => format!("a table with a list of {form} for each name"),
             Self::Tables(_) => "tables, each with its name in double brackets".to_owned(),

@@ -32,7 +32,7 @@ pub use access::{Access, Audit, Certificate, Issuer, Rule};
 pub(crate) use keys::{host, url};
 pub use read::{MAX_FILE_LEN, Overrides, Problem, Problems};
 pub use reference::{Format as ReferenceFormat, reference};
-pub use storage::{BucketAddress, DatabaseAddress, Postgres, PostgresTls, S3, Storage};
+pub use storage::{BlobPlace, BucketAddress, DatabaseAddress, NamePlace, Postgres, PostgresTls, S3, Storage};
 pub use units::{Rate, Size, Span, UnitError};
 
 /// Everything that `deltaport serve` can be told. Made by [`Settings::read`] only, so that the defaults stand in one

@@ -275,6 +275,7 @@ impl Reader<'_> {
                     .or(bad);
             }
             Slot::Text(_, take) => return take(into, text).err(),
+            Slot::Place(_, take) => return take(into, text, self.directory).err(),
             Slot::ChoiceOrTexts(_, take) => return take(into, Texts::One(text)).err(),
             _ => return bad,
         }

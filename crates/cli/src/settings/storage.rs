@@ -1,7 +1,7 @@
 //! `[storage]` as data: where bytes and names are when they are not in the data directory.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use deltaport_server::Network;
@@ -13,12 +13,12 @@ use super::{Size, Span, as_text, as_texts};
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Storage {
-    /// The bucket with the bytes of blobs; without one they are files of the data directory.
+    /// Where the bytes of blobs are; without an answer they are files of the data directory.
     #[serde(serialize_with = "as_text")]
-    pub blobs: Option<BucketAddress>,
-    /// The database with the names; without one they are in the data directory.
+    pub blobs: Option<BlobPlace>,
+    /// Where the names are; without an answer they are in a file of the data directory.
     #[serde(serialize_with = "as_text")]
-    pub metadata: Option<DatabaseAddress>,
+    pub metadata: Option<NamePlace>,
     /// How much the local copies may take that deltas are made of.
     pub scratch: Size,
     /// How the service with the bucket is spoken to.
@@ -88,6 +88,88 @@ pub enum PostgresTls {
     Off,
 }
 
+/// Where the bytes of blobs are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlobPlace {
+    /// In a bucket.
+    Bucket(BucketAddress),
+    /// In files of this directory.
+    Directory(PathBuf),
+}
+
+/// Where the names are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamePlace {
+    /// In a PostgreSQL.
+    Database(DatabaseAddress),
+    /// In this file.
+    File(PathBuf),
+}
+
+impl BlobPlace {
+    /// Reads `text`; a relative path begins at `base`.
+    pub(super) fn read(text: &str, base: &Path) -> Result<Self, String> {
+        if text.starts_with("s3://") {
+            return Ok(Self::Bucket(text.parse()?));
+        }
+        path(text, base).map(Self::Directory)
+    }
+}
+
+impl NamePlace {
+    /// Reads `text`; a relative path begins at `base`.
+    pub(super) fn read(text: &str, base: &Path) -> Result<Self, String> {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Ok(Self::Database(text.parse()?));
+        }
+        match path(text, base)? {
+            _ if text.ends_with('/') => {
+                Err("a path that ends with a slash is that of a directory".to_owned())
+            }
+            path => Ok(Self::File(path)),
+        }
+    }
+}
+
+impl fmt::Display for BlobPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bucket(bucket) => bucket.fmt(f),
+            Self::Directory(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for NamePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Database(database) => database.fmt(f),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// A path, as it is or as a URL of the scheme `file`. What begins with another scheme is no path: most likely a letter is
+/// wrong, and a directory of such a name would be made of it.
+fn path(text: &str, base: &Path) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if let Some(url) = text.strip_prefix("file:") {
+        let absolute = url.strip_prefix("//").filter(|path| path.starts_with('/'));
+        let path = absolute.ok_or("a URL of a file has three slashes: file:///srv/images")?;
+        let path = percent_encoding::percent_decode_str(path).decode_utf8();
+        return path.map(|path| PathBuf::from(&*path)).map_err(|_| "it is not UTF-8".to_owned());
+    }
+    let first = text.split('/').next().unwrap_or_default();
+    match first.split_once(':') {
+        Some((scheme, _)) => Err(format!(
+            "{scheme}: is no scheme that is known here; a path with a colon in its first part is written with ./ before it"
+        )),
+        None => Ok(base.join(text)),
+    }
+}
+
 /// `s3://bucket/prefix`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketAddress {
@@ -101,9 +183,7 @@ impl FromStr for BucketAddress {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let rest = text.strip_prefix("s3://").ok_or(
-            "it must begin with s3://; without this key, blobs are files of the data directory (`data`)",
-        )?;
+        let rest = text.strip_prefix("s3://").ok_or("it must begin with s3://")?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
         let of_bucket = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
@@ -166,9 +246,10 @@ impl FromStr for DatabaseAddress {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://")).ok_or(
-            "it must begin with postgres://; without this key, names are in a file of the data directory (`data`)",
-        )?;
+        let rest = text
+            .strip_prefix("postgres://")
+            .or_else(|| text.strip_prefix("postgresql://"))
+            .ok_or("it must begin with postgres://")?;
         let (authority, database) =
             rest.split_once('/').ok_or("the name of the database is missing: /NAME at its end")?;
         let (user, place) = authority.rsplit_once('@').ok_or("the user is missing: USER@ before the host")?;
@@ -226,6 +307,42 @@ impl fmt::Display for DatabaseAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_begin_where_the_configuration_is() {
+        let base = Path::new("/etc/deltaport");
+        for (text, path) in [
+            ("/mnt/big", "/mnt/big"),
+            ("images", "/etc/deltaport/images"),
+            ("./a:b", "/etc/deltaport/a:b"),
+            ("file:///srv/my%20images", "/srv/my images"),
+        ] {
+            assert_eq!(BlobPlace::read(text, base), Ok(BlobPlace::Directory(path.into())), "{text}");
+            assert_eq!(NamePlace::read(text, base), Ok(NamePlace::File(path.into())), "{text}");
+        }
+        for (text, why) in [
+            ("", "empty"),
+            ("gs://images", "gs: is no scheme"),
+            ("S3://images", "S3: is no scheme"),
+            ("postgres://hub@db/x", "postgres: is no scheme"),
+            (":memory:", "is no scheme"),
+            ("file://srv/images", "three slashes"),
+            ("file:images", "three slashes"),
+            ("s3://x", "3 to 63"),
+        ] {
+            let refused = BlobPlace::read(text, base).unwrap_err();
+            assert!(refused.contains(why), "{text}: {refused}");
+        }
+        for (text, why) in [
+            ("s3://images", "s3: is no scheme"),
+            ("mysql://hub@db/x", "mysql: is no scheme"),
+            ("names/", "slash"),
+            ("postgres://db", "/NAME"),
+        ] {
+            let refused = NamePlace::read(text, base).unwrap_err();
+            assert!(refused.contains(why), "{text}: {refused}");
+        }
+    }
 
     #[test]
     fn addresses_come_back_as_they_were_written() {

@@ -1,6 +1,9 @@
-//! `deltaport migrate` on the binary: a registry that is being served is moved to a bucket and a PostgreSQL.
+//! `deltaport migrate` on the binary: a registry that is being served is moved to a bucket and a PostgreSQL, and from one
+//! directory to several.
 
 #![allow(clippy::unwrap_used)] // the helpers of tests fail as tests do
+
+mod split;
 
 use deltaport_testkit::http::{Client, Request};
 use deltaport_testkit::process::{Launch, Server};

@@ -21,7 +21,8 @@ use crate::layout::Layout;
 use crate::names::database;
 use crate::names::shared::Shared;
 use crate::names::sql::{Connection, values};
-use crate::{ByteStore, NamesOptions};
+use crate::rebuild::no_bytes;
+use crate::{ByteStore, NamesOptions, pair};
 
 use objects::Remote;
 
@@ -195,12 +196,12 @@ impl fmt::Display for Code {
 /// Fails only when the check itself cannot be done; what it finds is in the report.
 pub fn fsck(options: &FsckOptions, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
     let remote = match &options.bytes {
-        ByteStore::Directory => None,
+        ByteStore::Directory | ByteStore::Elsewhere(_) => None,
         ByteStore::Bucket(bucket) => Some(Remote::new(bucket, options.rehash)?),
     };
     let remote = remote.as_ref();
     match &options.names {
-        NamesOptions::Directory => fsck_embedded(options, remote, progress),
+        NamesOptions::Directory | NamesOptions::File(_) => fsck_embedded(options, remote, progress),
         NamesOptions::Postgres(postgres) => {
             Shared::with(postgres, |connection| fsck_shared(options, connection, remote, progress))
         }
@@ -219,13 +220,18 @@ fn fsck_shared(
         true => Some(tempfile::tempdir()?),
         false => None,
     };
-    let layout = Layout::new(empty.as_ref().map_or(&*options.root, |directory| directory.path()));
+    let root = empty.as_ref().map_or(&*options.root, |directory| directory.path());
+    let layout = Layout::of(root, &options.bytes, &options.names);
+    if remote.is_none() && !layout.blobs().is_dir() {
+        return Err(no_bytes(&layout));
+    }
     if empty.is_some() {
         for directory in layout.directories() {
             disk::make_directory(&directory)?;
         }
     }
     let _lock = ProcessLock::take(&layout)?;
+    make_missing(&layout, options.repair)?;
     let report = Report::default();
     let mut check = Check { layout: &layout, connection, remote, repair: options.repair, report };
     check.contents(progress)?;
@@ -240,14 +246,12 @@ fn fsck_embedded(
     remote: Option<&Remote>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Report> {
-    let layout = Layout::new(&options.root);
+    let layout = Layout::of(&options.root, &options.bytes, &options.names);
     if !layout.blobs().is_dir() {
-        return Err(Error::Unusable(format!(
-            "{} is not a data directory: it has no blobs/",
-            options.root.display()
-        )));
+        return Err(no_bytes(&layout));
     }
     let _lock = ProcessLock::take(&layout)?;
+    make_missing(&layout, options.repair)?;
     let mut report = Report::default();
     let connection = match open_database(&layout) {
         Ok(connection) => connection,
@@ -269,6 +273,17 @@ fn fsck_embedded(
     Ok(check.report)
 }
 
+/// Makes the directories that are missing, where the store is to be mended: all that is needed to say that bytes are lost
+/// is an empty `blobs/`.
+fn make_missing(layout: &Layout, repair: bool) -> Result<()> {
+    if repair {
+        for directory in layout.directories() {
+            disk::make_directory(&directory)?;
+        }
+    }
+    Ok(())
+}
+
 /// A check under way.
 struct Check<'a> {
     layout: &'a Layout,
@@ -284,7 +299,10 @@ impl Check<'_> {
     fn contents(&mut self, progress: &(dyn Fn(Progress) + Sync)) -> Result<()> {
         match self.remote {
             Some(remote) => self.objects(remote, progress),
-            None => self.bytes(progress),
+            None => {
+                pair::mend(self.layout, self.connection, self.repair)?;
+                self.bytes(progress)
+            }
         }
     }
 

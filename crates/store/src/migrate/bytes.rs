@@ -40,7 +40,9 @@ pub(super) enum Bytes {
 impl Bytes {
     pub(super) fn of(options: &Options) -> Result<Self> {
         Ok(match &options.bytes {
-            ByteStore::Directory => Self::Files(Layout::new(&options.root)),
+            ByteStore::Directory | ByteStore::Elsewhere(_) => {
+                Self::Files(Layout::of(&options.root, &options.bytes, &options.names))
+            }
             ByteStore::Bucket(bucket) => Self::Objects(Arc::new(Bucket::new((**bucket).clone())?)),
         })
     }

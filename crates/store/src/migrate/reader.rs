@@ -40,8 +40,8 @@ impl Reader {
     pub(super) async fn of(options: &Options) -> Result<Self> {
         let (options, runtime) = (options.clone(), Handle::current());
         let opening = move || match &options.names {
-            NamesOptions::Directory => {
-                let layout = Layout::new(&options.root);
+            NamesOptions::Directory | NamesOptions::File(_) => {
+                let layout = Layout::of(&options.root, &options.bytes, &options.names);
                 let connection = database::beside(&layout, false)?;
                 Ok(Self::Beside(layout, Arc::new(Mutex::new(connection))))
             }

@@ -56,7 +56,7 @@ impl Database {
         let connection = connect(layout)?;
         let journal = join_journal(layout, &connection, faults)?;
         prepare(&connection)?;
-        let idle = (0..READERS).map(|_| read_only(&layout.database())).collect::<Result<_>>()?;
+        let idle = (0..READERS).map(|_| read_only(layout.database())).collect::<Result<_>>()?;
         let readers =
             Arc::new(Readers { idle: Mutex::new(idle), permits: Arc::new(Semaphore::new(READERS)) });
         let cache = Arc::new(Cache::new(manifest_cache));
@@ -164,12 +164,14 @@ pub(crate) fn connect(layout: &Layout) -> Result<Connection> {
     let path = layout.database();
     let existed = path.exists();
     if !existed && disk::size_if_there(&layout.journal())?.is_some_and(|size| size > 0) {
-        return Err(Error::Unusable(
-            "names.db is missing although there is a journal; run `deltaport rebuild` to make it again"
-                .to_owned(),
-        ));
+        return Err(Error::Unusable(format!(
+            "{} is missing although there is a journal in {}; give the configuration if it says that it is elsewhere, or \
+             run `deltaport rebuild` to make it again",
+            path.display(),
+            layout.root().display(),
+        )));
     }
-    let connection = rusqlite::Connection::open(&path)?;
+    let connection = rusqlite::Connection::open(path)?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(Error::Unusable(format!("names.db cannot use a write-ahead log here, only {mode:?}")));
@@ -177,7 +179,7 @@ pub(crate) fn connect(layout: &Layout) -> Result<Connection> {
     schema::configure(&connection)?;
     schema::migrate(&connection)?;
     if !existed {
-        disk::sync_directory(layout.root())?;
+        disk::sync_parent(path)?;
     }
     Ok(Connection::Sqlite(connection))
 }
@@ -195,14 +197,23 @@ pub(crate) fn read_only(path: &Path) -> Result<Connection> {
 pub(crate) fn beside(layout: &Layout, writing: bool) -> Result<Connection> {
     let path = layout.database();
     if !path.is_file() {
-        return Err(Error::Unusable(format!("there are no data in {}", layout.root().display())));
+        return Err(nothing_there(layout));
     }
-    let connection = read_only(&path)?;
+    let connection = read_only(path)?;
     schema::check(&connection)?;
     if let (Connection::Sqlite(connection), true) = (&connection, writing) {
         connection.pragma_update(None, "query_only", false)?;
     }
     Ok(connection)
+}
+
+/// What is said where the database is missing that somebody wants to look into.
+pub(crate) fn nothing_there(layout: &Layout) -> Error {
+    Error::Unusable(format!(
+        "there are no data in {}: {} is missing",
+        layout.root().display(),
+        layout.database().display()
+    ))
 }
 
 /// Number of the last change that was ever logged.
@@ -274,12 +285,14 @@ pub(crate) fn snapshot(layout: &Layout, connection: &Connection, last: u64) -> R
 pub(crate) fn set_aside(layout: &Layout, path: &Path) -> Result<Option<String>> {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(None) };
     let name = format!("{name}.{}", disk::random_name()?);
-    match fs::rename(path, layout.quarantine().join(&name)) {
+    let quarantine = layout.quarantine_of(path);
+    disk::make_directory(&quarantine)?;
+    match fs::rename(path, quarantine.join(&name)) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     }
-    disk::sync_directory(&layout.quarantine())?;
+    disk::sync_directory(&quarantine)?;
     disk::sync_parent(path)?;
     Ok(Some(name))
 }

@@ -40,7 +40,8 @@ pub(crate) fn is_unfinished(connection: &Connection) -> Result<bool> {
     connection.exists("SELECT 1 FROM setting WHERE name = ?1", values![UNFINISHED])
 }
 
-fn put(connection: &Connection, name: &str, value: i64) -> Result<()> {
+/// Writes a setting down.
+pub(crate) fn put(connection: &Connection, name: &str, value: i64) -> Result<()> {
     connection.execute(
         "INSERT INTO setting (name, value) VALUES (?1, ?2)
          ON CONFLICT (name) DO UPDATE SET value = excluded.value",

@@ -1,6 +1,6 @@
 //! Stores, images and shorthands for the tests.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use deltaport_oci::wire::ByteRange;
 use deltaport_oci::{Algorithm, Digest, RepositoryName, Tag, manifest, media_type};
 use deltaport_store::{
     Blob, BucketOptions, ByteStore, Credentials, Faults, FsckOptions, NamesOptions, NewManifest, Options,
-    PostgresOptions, Report, Result, Store, fsck,
+    PostgresOptions, Rebuilt, Report, Result, Store, fsck, rebuild,
 };
 use deltaport_testkit::postgres::Database;
 use deltaport_testkit::s3::service::{self, Service};
@@ -28,9 +28,13 @@ enum Objects {
     Named(&'static Service, String),
 }
 
-/// Where a store lives: a directory, and a database for its names unless they are in the directory, too. Both vanish.
+/// Where a store lives: a directory, and whatever of it is elsewhere. All of it vanishes.
 pub(crate) struct Home {
     directory: TempDir,
+    /// The directory with the bytes, if that is another.
+    files: Option<TempDir>,
+    /// What the file with the names is in, if that is elsewhere.
+    names: Option<TempDir>,
     database: Option<Database>,
     /// The service with the bytes of blobs.
     bucket: Option<Objects>,
@@ -39,7 +43,7 @@ pub(crate) struct Home {
 impl Home {
     /// With names in the directory.
     pub(crate) fn embedded() -> Self {
-        Self { directory: TempDir::new().unwrap(), database: None, bucket: None }
+        Self { directory: TempDir::new().unwrap(), files: None, names: None, database: None, bucket: None }
     }
 
     /// With names in PostgreSQL.
@@ -49,7 +53,24 @@ impl Home {
 
     /// With names in a database that the test looks after.
     pub(crate) fn over(database: Database) -> Self {
-        Self { directory: TempDir::new().unwrap(), database: Some(database), bucket: None }
+        Self { database: Some(database), ..Self::embedded() }
+    }
+
+    /// With bytes in one place, names in another, and the rest in a third. Where this machine has memory as a file system,
+    /// bytes are on another than the rest, so that nothing can be renamed from one to the other.
+    pub(crate) fn split() -> Self {
+        let memory = Path::new("/dev/shm");
+        let elsewhere = || match memory.is_dir() {
+            true => TempDir::new_in(memory).unwrap(),
+            false => TempDir::new().unwrap(),
+        };
+        Self { directory: elsewhere(), names: Some(elsewhere()), ..Self::embedded() }.and_files()
+    }
+
+    /// With bytes in a directory of their own.
+    pub(crate) fn and_files(mut self) -> Self {
+        self.files = Some(TempDir::new().unwrap());
+        self
     }
 
     /// With names in PostgreSQL and bytes in a bucket, so that stores in several directories are replicas.
@@ -74,7 +95,9 @@ impl Home {
     pub(crate) fn other(&self) -> TempDir {
         let other = TempDir::new().unwrap();
         if self.bucket.is_none() {
-            std::os::unix::fs::symlink(self.path().join("blobs"), other.path().join("blobs")).unwrap();
+            for shared in ["blobs", "pair"] {
+                std::os::unix::fs::symlink(self.path().join(shared), other.path().join(shared)).unwrap();
+            }
         }
         other
     }
@@ -112,17 +135,39 @@ impl Home {
         self.directory.path()
     }
 
-    /// Whether all is in the directory: only then can names be made again.
+    /// What the directories with bytes are below.
+    pub(crate) fn files(&self) -> &Path {
+        self.files.as_ref().map_or(self.path(), TempDir::path)
+    }
+
+    /// The file with the names, if they are in one.
+    pub(crate) fn file(&self) -> PathBuf {
+        // The directory is there already, but not the one in it.
+        let elsewhere = self.names.as_ref().map(|directory| directory.path().join("made/of images.db"));
+        elsewhere.unwrap_or_else(|| self.path().join("names.db"))
+    }
+
+    /// Makes the file with the names again.
+    pub(crate) fn rebuild(&self) -> Rebuilt {
+        rebuild(self.path(), &self.bytes(), &self.names()).unwrap()
+    }
+
+    /// Everything that names say, in words, if they are in a file.
+    pub(crate) fn state(&self) -> Vec<String> {
+        state_of(&self.file())
+    }
+
+    /// Whether all is in files: only then can names be made again.
     pub(crate) fn is_embedded(&self) -> bool {
         self.database.is_none() && self.has_files()
     }
 
-    /// Whether names are in the directory.
+    /// Whether names are in a file.
     pub(crate) fn has_names(&self) -> bool {
         self.database.is_none()
     }
 
-    /// Whether the bytes of blobs are in the directory.
+    /// Whether the bytes of blobs are in files.
     pub(crate) fn has_files(&self) -> bool {
         self.bucket.is_none()
     }
@@ -130,7 +175,7 @@ impl Home {
     /// How many bytes the blobs take. Objects stay for a while when their rows are gone.
     pub(crate) fn blob_bytes(&self) -> u64 {
         match self.has_files() {
-            true => on_disk(self.path()),
+            true => on_disk(self.files()),
             false => {
                 let rows = self.sql("SELECT CAST(coalesce(sum(size), 0) AS bigint) FROM blob");
                 rows[0].parse().unwrap()
@@ -146,18 +191,25 @@ impl Home {
         Store::open(self.options()).await.unwrap()
     }
 
-    fn bytes(&self) -> ByteStore {
-        match &self.bucket {
-            Some(Objects::Kit(server, bucket)) => ByteStore::Bucket(Box::new(bucket_options(server, bucket))),
-            Some(Objects::Named(service, prefix)) => {
+    pub(crate) fn bytes(&self) -> ByteStore {
+        match (&self.bucket, &self.files) {
+            (Some(Objects::Kit(server, bucket)), _) => {
+                ByteStore::Bucket(Box::new(bucket_options(server, bucket)))
+            }
+            (Some(Objects::Named(service, prefix)), _) => {
                 ByteStore::Bucket(Box::new(service_options(service, prefix)))
             }
-            None => ByteStore::Directory,
+            (None, Some(files)) => ByteStore::Elsewhere(files.path().to_owned()),
+            (None, None) => ByteStore::Directory,
         }
     }
 
     pub(crate) fn names(&self) -> NamesOptions {
-        self.database.as_ref().map_or(NamesOptions::Directory, |database| postgres(&database.url()))
+        match (&self.database, &self.names) {
+            (Some(database), _) => postgres(&database.url()),
+            (None, Some(_)) => NamesOptions::File(self.file()),
+            (None, None) => NamesOptions::Directory,
+        }
     }
 
     /// Checks a store that is closed.
@@ -186,7 +238,7 @@ impl Home {
         if let Some(database) = &self.database {
             return database.execute(sql).lines().map(str::to_owned).collect();
         }
-        let names = rusqlite::Connection::open(self.path().join("names.db")).unwrap();
+        let names = rusqlite::Connection::open(self.file()).unwrap();
         let mut statement = names.prepare(sql).unwrap();
         let columns = statement.column_count();
         let mut rows = statement.raw_query();
@@ -404,7 +456,11 @@ pub(crate) fn check(root: &Path, repair: bool) -> Report {
 
 /// Everything that names say, in words, without times and row numbers.
 pub(crate) fn state(root: &Path) -> Vec<String> {
-    let names = rusqlite::Connection::open(root.join("names.db")).unwrap();
+    state_of(&root.join("names.db"))
+}
+
+fn state_of(file: &Path) -> Vec<String> {
+    let names = rusqlite::Connection::open(file).unwrap();
     let mut lines = Vec::new();
     for sql in [
         "SELECT 'repository ' || name FROM repository ORDER BY 1",

@@ -5,9 +5,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use deltaport_oci::{Digest, Reference};
-use deltaport_store::{Code, Error, LayerDelta, Store, rebuild};
+use deltaport_store::{ByteStore, Code, Error, LayerDelta, NamesOptions, Rebuilt, Store, rebuild};
 
 use crate::common::*;
+
+/// Makes the database again.
+fn again(root: &Path) -> Rebuilt {
+    rebuild(root, &ByteStore::Directory, &NamesOptions::Directory).unwrap()
+}
 
 struct Sample {
     blobs: Vec<Digest>,
@@ -257,7 +262,7 @@ async fn a_rebuilt_database_says_what_the_old_one_said() {
     }
     let refused = Store::open(options(dir.path())).await.unwrap_err();
     assert!(matches!(&refused, Error::Unusable(text) if text.contains("rebuild")), "{refused}");
-    let rebuilt = rebuild(dir.path()).unwrap();
+    let rebuilt = again(dir.path());
     assert_eq!((rebuilt.manifests, rebuilt.tags, rebuilt.links, rebuilt.lost), (3, 3, 5, 0), "{rebuilt:?}");
     assert_eq!(rebuilt.set_aside, None);
     assert_eq!(state(dir.path()), before);
@@ -266,7 +271,7 @@ async fn a_rebuilt_database_says_what_the_old_one_said() {
     // A database full of noise is noticed, set aside, and replaced.
     fs::write(dir.path().join("names.db"), noise(1, 100_000)).unwrap();
     assert_eq!(codes(dir.path()), [Code::DatabaseDamaged]);
-    let rebuilt = rebuild(dir.path()).unwrap();
+    let rebuilt = again(dir.path());
     assert!(fs::read(rebuilt.set_aside.unwrap()).unwrap() == noise(1, 100_000));
     assert_eq!(state(dir.path()), before);
     assert_clean(dir.path());
@@ -284,7 +289,7 @@ async fn a_rebuild_says_what_is_lost() {
     let sample = sample(dir.path()).await;
     fs::remove_file(blob_path(dir.path(), &sample.blobs[1])).unwrap();
     fs::remove_file(blob_path(dir.path(), &sample.manifest)).unwrap();
-    let rebuilt = rebuild(dir.path()).unwrap();
+    let rebuilt = again(dir.path());
     // Two links, the manifest with two tags, two deltas.
     assert_eq!(rebuilt.lost, 7, "{rebuilt:#?}");
     assert_clean(dir.path());
@@ -302,7 +307,7 @@ async fn an_older_copy_of_the_database_is_refused() {
     fs::write(dir.path().join("names.db"), copy).unwrap();
     let refused = Store::open(options(dir.path())).await.unwrap_err();
     assert!(matches!(&refused, Error::Unusable(text) if text.contains("rebuild")), "{refused}");
-    rebuild(dir.path()).unwrap();
+    again(dir.path());
     assert_clean(dir.path());
 }
 

@@ -13,3 +13,4 @@ mod migration;
 mod partials;
 mod scale;
 mod shared;
+mod split;

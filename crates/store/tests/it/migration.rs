@@ -11,7 +11,7 @@ use deltaport_store::{ByteStore, Error, Faults, LayerDelta, Migration, Options, 
 use crate::bucket;
 use crate::common::*;
 
-/// A place for a registry: names in the directory or in PostgreSQL, bytes in the directory or in a bucket.
+/// A place for a registry: names in a file or in PostgreSQL, bytes in a directory or in a bucket.
 struct Place {
     home: Home,
     bucket: Option<bucket::Home>,
@@ -24,19 +24,20 @@ impl Place {
     }
 
     /// All combinations, each with what it is called.
-    fn every() -> [(&'static str, Self); 4] {
+    fn every() -> [(&'static str, Self); 5] {
         [
             ("directory", Self::new(false, false)),
             ("directory, bytes in a bucket", Self::new(false, true)),
             ("names in PostgreSQL", Self::new(true, false)),
             ("PostgreSQL and a bucket", Self::new(true, true)),
+            ("bytes and names elsewhere", Self { home: Home::split(), bucket: None }),
         ]
     }
 
     fn options(&self) -> Options {
         let bytes = match &self.bucket {
             Some(bucket) => ByteStore::Bucket(Box::new(bucket.bucket_options())),
-            None => ByteStore::Directory,
+            None => self.home.bytes(),
         };
         Options { bytes, ..self.home.options() }
     }

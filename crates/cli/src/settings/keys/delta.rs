@@ -17,7 +17,7 @@ pub(super) const KEYS: &[Key<Settings>] = &[
         name: "delta.scratch",
         slot: Slot::Size(|s| &mut s.delta.scratch, Size(MIB)..=Size(1024 * GIB)),
         default: Default::Value("\"16GiB\""),
-        about: "Disk space that applying one delta may take while it lasts, in the data directory: for the old layers, \
+        about: "Disk space that applying one delta may take while it lasts, on the disk that blobs are on: for the old layers, \
                 uncompressed. Layers for which it is not enough are fetched whole.",
     },
     Key {

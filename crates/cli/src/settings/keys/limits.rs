@@ -97,6 +97,6 @@ pub(super) const KEYS: &[Key<Settings>] = &[
         name: "limits.free_disk",
         slot: Slot::Size(|s| &mut s.limits.free_disk, Size(0)..=Size(16 * TIB)),
         default: Default::Value("\"256MiB\""),
-        about: "How much space is left free on the disk of the data directory: writes that would leave less are refused.",
+        about: "How much space is left free on the disk that blobs are on (`data`, storage.blobs): writes that would leave less are refused.",
     },
 ];

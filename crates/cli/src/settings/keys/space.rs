@@ -19,7 +19,7 @@ pub(super) const KEYS: &[Key<Settings>] = &[
         name: "space.free_disk",
         slot: Slot::Size(|s| &mut s.space.free_disk, Size(0)..=Size(16 * TIB)),
         default: Default::Value("\"512MiB\""),
-        about: "When less than this is free on the disk of the data directory, images go in the same way, before writes are \
+        about: "When less than this is free on the disk that blobs are on, images go in the same way, before writes are \
                 refused (limits.free_disk). 0B is never.",
     },
     Key {

@@ -1,35 +1,45 @@
-//! `[storage]`: where bytes and names are when several replicas share them.
+//! `[storage]`: where bytes and names are when they are not in the data directory.
 
 use super::{DAY, GIB, MIB, MINUTE, TIB, seconds, url};
 use crate::settings::key::{Default, Key, Slot};
-use crate::settings::{PostgresTls, Settings, Size};
+use crate::settings::{BlobPlace, NamePlace, PostgresTls, Settings, Size};
 
 /// The keys of `[storage]`.
 pub(super) const KEYS: &[Key<Settings>] = &[
     Key {
         name: "storage.blobs",
-        slot: Slot::Text("a bucket such as \"s3://images/hub\"", |s, text| {
-            s.storage.blobs = Some(text.parse()?);
-            Ok(())
-        }),
+        slot: Slot::Place(
+            "a bucket such as \"s3://images/hub\", or the path of a directory",
+            |s, text, base| {
+                s.storage.blobs = Some(BlobPlace::read(text, base)?);
+                Ok(())
+            },
+        ),
         default: Default::Unset { example: "\"s3://images/hub\"", means: "files of the data directory" },
-        about: "The bucket of an S3 service in which the bytes of blobs are, and what the names of all objects in it begin \
-                with (docs/scaling.md). Nobody else may write there. Replicas that share it must share storage.metadata, \
-                too: without the database nobody knows which object is which blob.",
+        about: "Where the bytes of blobs are. Either the bucket of an S3 service, and what the names of all objects in it \
+                begin with (docs/scaling.md): nobody else may write there, and replicas that share it must share \
+                storage.metadata, too, as without the database nobody knows which object is which blob. Or a directory, on \
+                a larger disk perhaps: what is uploaded or fetched is there from its first byte, limits.free_disk and \
+                space.free_disk look at its file system, and only one process can use it, wherever the names are. It is \
+                made if it is not there.",
     },
     Key {
         name: "storage.metadata",
-        slot: Slot::Text("a database such as \"postgres://hub@db.example/deltaport\"", |s, text| {
-            s.storage.metadata = Some(text.parse()?);
-            Ok(())
-        }),
+        slot: Slot::Place(
+            "a database such as \"postgres://hub@db.example/deltaport\", or the path of a file",
+            |s, text, base| {
+                s.storage.metadata = Some(NamePlace::read(text, base)?);
+                Ok(())
+            },
+        ),
         default: Default::Unset {
             example: "\"postgres://hub@db.example/deltaport\"",
             means: "a file of the data directory",
         },
-        about: "The PostgreSQL database in which the names are: repositories, tags, manifests, uploads, jobs. It must be \
+        about: "Where the names are: repositories, tags, manifests, uploads, jobs. Either a PostgreSQL database: it must be \
                 encoded in UTF-8; tables are made in it, and brought up to date, by whichever replica comes first. A \
-                password does not belong here: see storage.postgres.password_file.",
+                password does not belong here: see storage.postgres.password_file. Or a file, which SQLite makes, on a \
+                local disk: only one process can use it. Its journal stays in the data directory.",
     },
     Key {
         name: "storage.scratch",

@@ -131,7 +131,13 @@ async fn with_the_wrong_bucket_nothing_is_mended() {
         repair: true,
     };
     assert!(matches!(fsck(&options, &|_| {}), Err(Error::Unusable(_))));
-    assert!(matches!(rebuild(home.root()), Err(Error::Unusable(_))), "names cannot be made of objects");
+    assert!(
+        matches!(
+            rebuild(home.root(), &home.options().bytes, &NamesOptions::Directory),
+            Err(Error::Unusable(_))
+        ),
+        "names cannot be made of objects"
+    );
     // Nor does a store open that would look for the bytes in the wrong place.
     let there = Store::open(crate::common::options(home.root())).await;
     assert!(matches!(there, Err(Error::Unusable(_))));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deltaport_store::{Absence, rebuild};
+use deltaport_store::Absence;
 
 use super::home;
 use super::suite::absences::{has, image_of, index};
@@ -64,7 +64,7 @@ async fn a_database_without_a_past_is_brought_up_to_date() {
     drop(store);
     // The journal knows more than that database ever did, which is no damage.
     dir.assert_clean();
-    rebuild(dir.path()).unwrap();
+    dir.rebuild();
     assert_eq!(past(&dir.open().await, "v").await, [two, one]);
 }
 
@@ -79,7 +79,7 @@ async fn where_a_manifest_came_from_survives_a_rebuild() {
     store.close().await.unwrap();
     drop(store);
     dir.assert_clean();
-    rebuild(dir.path()).unwrap();
+    dir.rebuild();
     dir.assert_clean();
     let store = dir.open().await;
     assert_eq!(order(&store).await, [cached.digest]);

@@ -50,7 +50,11 @@ async fn the_address_may_name_a_schema_and_several_registries_share_a_database()
     let app = repository("app");
     for schema in ["one", "Two"] {
         let url = format!("{}?schema={schema}", home.database().url());
-        let store = open_at(&home, at(&url)).await.unwrap();
+        // Each has its own bytes.
+        let directory = tempfile::tempdir().unwrap();
+        let names = NamesOptions::Postgres(at(&url));
+        let options = Options { root: directory.path().to_owned(), names, ..home.options() };
+        let store = Store::open(options).await.unwrap();
         assert!(!store.names().repository_exists(&app).await.unwrap(), "{schema}");
         push_blob(&store, &app, noise(1, 100)).await.unwrap();
         store.close().await.unwrap();

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use deltaport_oci::{Digest, Reference, RepositoryName, media_type};
-use deltaport_store::{Absence, NewManifest, Store, rebuild};
+use deltaport_store::{Absence, NewManifest, Store};
 
 use super::home;
 use crate::common::*;
@@ -117,7 +117,7 @@ async fn eviction_takes_children_and_gives_their_bytes_to_the_collector() {
     store.close().await.unwrap();
     dir.assert_clean();
     if dir.is_embedded() {
-        rebuild(dir.path()).unwrap();
+        dir.rebuild();
         dir.assert_clean();
     }
     let store = dir.open().await;

@@ -45,8 +45,8 @@ async fn a_wrong_digest_leaves_nothing() {
         matches!(error, Error::Mismatch { expected: e, actual } if e == expected && actual == Digest::sha256(&noise(1, 100)))
     );
     store.close().await.unwrap();
-    assert_eq!(std::fs::read_dir(dir.path().join("staging")).unwrap().count(), 0);
-    assert!(!store_has_blobs(dir.path()));
+    assert_eq!(std::fs::read_dir(dir.files().join("staging")).unwrap().count(), 0);
+    assert!(!store_has_blobs(dir.files()));
 }
 
 fn store_has_blobs(root: &std::path::Path) -> bool {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use deltaport_oci::{Digest, RepositoryName};
-use deltaport_store::{ClaimLimits, DeltaJob, Error, LayerDelta, Store, rebuild};
+use deltaport_store::{ClaimLimits, DeltaJob, Error, LayerDelta, Store};
 
 use super::home;
 use crate::common::*;
@@ -74,7 +74,7 @@ async fn the_past_of_a_tag_has_an_end_and_is_made_again_from_the_journal() {
     drop(store);
     dir.assert_clean();
     let (before, ways): (_, &[bool]) = match dir.is_embedded() {
-        true => (state(dir.path()), &[false, true]),
+        true => (dir.state(), &[false, true]),
         false => (Vec::new(), &[]),
     };
     for compacted in ways.iter().copied() {
@@ -84,9 +84,9 @@ async fn the_past_of_a_tag_has_an_end_and_is_made_again_from_the_journal() {
             dir.open().await.close().await.unwrap();
             dir.assert_clean();
         }
-        std::fs::remove_file(dir.path().join("names.db")).unwrap();
-        assert_eq!(rebuild(dir.path()).unwrap().lost, 0);
-        assert_eq!(state(dir.path()), before, "compacted: {compacted}");
+        std::fs::remove_file(dir.file()).unwrap();
+        assert_eq!(dir.rebuild().lost, 0);
+        assert_eq!(dir.state(), before, "compacted: {compacted}");
         dir.assert_clean();
     }
     let store = dir.open().await;

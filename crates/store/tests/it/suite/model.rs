@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use deltaport_oci::{Digest, Reference, RepositoryName};
-use deltaport_store::{Absence, Error, LayerDelta, NewManifest, Options, Store, rebuild};
+use deltaport_store::{Absence, Error, LayerDelta, NewManifest, Options, Store};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -380,11 +380,11 @@ async fn run(ops: &[Op]) {
     if !dir.is_embedded() {
         return;
     }
-    let before = state(dir.path());
-    std::fs::remove_file(dir.path().join("names.db")).unwrap();
-    let rebuilt = rebuild(dir.path()).unwrap();
+    let before = dir.state();
+    std::fs::remove_file(dir.file()).unwrap();
+    let rebuilt = dir.rebuild();
     assert_eq!(rebuilt.lost, 0, "{rebuilt:#?}");
-    assert_eq!(state(dir.path()), before);
+    assert_eq!(dir.state(), before);
     dir.assert_clean();
     let store = Store::open(settings()).await.unwrap();
     // Reasons are in no journal.

@@ -65,7 +65,7 @@ async fn has(store: &Store, app: &RepositoryName, digest: &Digest) -> bool {
 
 /// Looks at what takes the room, and that it adds up.
 fn room(home: &Home) -> deltaport_store::Usage {
-    let usage = usage(home.path(), &home.names()).unwrap();
+    let usage = usage(home.path(), &home.bytes(), &home.names()).unwrap();
     assert_eq!(usage.blobs, home.blob_bytes());
     assert_eq!(usage.alone + usage.shared + usage.unheld, usage.blobs);
     assert_eq!(usage.repositories.iter().map(|held| held.alone).sum::<u64>(), usage.alone);
@@ -229,6 +229,7 @@ async fn what_takes_the_room_adds_up() {
     assert!(usage.places.uploads >= 500, "{usage:?}");
     drop(staging);
     assert!(
-        !dir.is_embedded() || deltaport_store::usage(&dir.path().join("elsewhere"), &dir.names()).is_err()
+        !matches!(dir.names(), deltaport_store::NamesOptions::Directory)
+            || deltaport_store::usage(&dir.path().join("elsewhere"), &dir.bytes(), &dir.names()).is_err()
     );
 }

@@ -27,7 +27,7 @@ async fn chunks_add_up_also_over_restarts() {
         drop(store);
         if dir.has_files() {
             // What a crash leaves of a chunk that was not acknowledged.
-            let path = dir.path().join("uploads").join(&id);
+            let path = dir.files().join("uploads").join(&id);
             let mut torn = std::fs::read(&path).unwrap();
             torn.extend_from_slice(b"torn");
             std::fs::write(&path, torn).unwrap();
@@ -40,7 +40,7 @@ async fn chunks_add_up_also_over_restarts() {
     assert_eq!(pull_blob(&store, &a, &digest).await.unwrap(), bytes);
     assert!(matches!(store.uploads().offset(&a, &id, OWNER).await, Err(Error::NotFound)));
     store.close().await.unwrap();
-    assert_eq!(std::fs::read_dir(dir.path().join("uploads")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(dir.files().join("uploads")).unwrap().count(), 0);
     dir.assert_clean();
 }
 
@@ -108,7 +108,7 @@ async fn idle_uploads_make_room_for_others_of_their_owner() {
         assert!(uploads.offset(&a, ended, OWNER).await.is_ok());
         uploads.begin(&a, OWNER, None, 4).await.unwrap();
         assert!(matches!(uploads.offset(&a, ended, OWNER).await, Err(Error::NotFound)));
-        assert!(!dir.path().join("uploads").join(ended).exists());
+        assert!(!dir.files().join("uploads").join(ended).exists());
     }
     assert!(matches!(uploads.begin(&a, OWNER, None, 4).await, Err(Error::TooManyUploads)));
     assert_eq!(uploads.offset(&a, &ids[3], OWNER).await.unwrap(), 10, "not idle for long enough");
@@ -168,7 +168,7 @@ async fn a_wrong_digest_ends_an_upload() {
     assert_eq!(appender.commit(&a, &digest).await.unwrap(), 1000);
     assert_eq!(pull_blob(&store, &a, &digest).await.unwrap(), noise(1, 1000));
     store.close().await.unwrap();
-    assert_eq!(std::fs::read_dir(dir.path().join("uploads")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(dir.files().join("uploads")).unwrap().count(), 0);
     dir.assert_clean();
 }
 
@@ -194,13 +194,13 @@ async fn abandoned_uploads_expire() {
     drop(busy);
     store.close().await.unwrap();
     let left = usize::from(dir.has_files());
-    assert_eq!(std::fs::read_dir(dir.path().join("uploads")).unwrap().count(), left);
+    assert_eq!(std::fs::read_dir(dir.files().join("uploads")).unwrap().count(), left);
 }
 
 #[tokio::test]
 async fn free_space_is_kept() {
     let dir = home();
-    let stat = rustix::fs::statvfs(dir.path()).unwrap();
+    let stat = rustix::fs::statvfs(dir.files()).unwrap();
     let free = stat.f_bavail * stat.f_frsize;
     let a = repository("a");
 
@@ -218,6 +218,6 @@ async fn free_space_is_kept() {
     let result = push_blob(&store, &a, noise(1, 128 << 20)).await;
     assert!(matches!(result, Err(Error::NoSpace)), "{result:?}");
     store.close().await.unwrap();
-    assert_eq!(std::fs::read_dir(dir.path().join("staging")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(dir.files().join("staging")).unwrap().count(), 0);
     dir.assert_clean();
 }

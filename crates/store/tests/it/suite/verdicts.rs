@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use deltaport_oci::{Digest, Tag};
-use deltaport_store::{MAX_VERDICT_LEN, Verdict, rebuild};
+use deltaport_store::{MAX_VERDICT_LEN, Verdict};
 
 use super::home;
 use crate::common::*;
@@ -52,7 +52,7 @@ async fn a_verdict_stays_with_its_manifest_and_goes_with_it() {
     drop(store);
     dir.assert_clean();
     if dir.is_embedded() {
-        rebuild(dir.path()).unwrap();
+        dir.rebuild();
         dir.assert_clean();
     }
     let store = dir.open().await;
@@ -86,7 +86,7 @@ async fn verdicts_have_limits_and_the_longest_fits_into_the_journal() {
     drop(store);
     dir.assert_clean();
     if dir.is_embedded() {
-        rebuild(dir.path()).unwrap();
+        dir.rebuild();
         dir.assert_clean();
     }
 }
