@@ -12,10 +12,10 @@ use super::sql;
 use crate::error::{Error, Result};
 
 /// What `user_version` is in a database of this program.
-const VERSION: i64 = 9;
+const VERSION: i64 = 10;
 
 /// Step `n` takes a database from version `n` to `n + 1`. A released step is never changed.
-const STEPS: [&str; 9] = [V1, V2, V3, V4, V5, V6, V7, V8, V9];
+const STEPS: [&str; 10] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10];
 
 /// How often a prepared statement is found again.
 const STATEMENTS: usize = 128;
@@ -407,6 +407,19 @@ CREATE TABLE doomed (
 CREATE INDEX doomed_by_time ON doomed (due);
 ";
 
+/// Lists of referrers.
+const V10: &str = "
+-- All that a list of referrers says, so that the rows are not looked for, which lie wherever there was room.
+DROP INDEX manifest_by_subject;
+DROP INDEX manifest_by_type;
+CREATE INDEX manifest_by_subject
+    ON manifest (repository, subject, digest, media_type, artifact_type, annotations, size)
+    WHERE subject IS NOT NULL;
+CREATE INDEX manifest_by_type
+    ON manifest (repository, subject, artifact_type, digest, media_type, annotations, size)
+    WHERE subject IS NOT NULL;
+";
+
 #[cfg(test)]
 mod tests {
     use rusqlite::StatementStatus;
@@ -423,6 +436,22 @@ mod tests {
             let mut statement = connection.prepare_cached(list).unwrap();
             assert!(!statement.exists((format!("behind-{limit}"), limit)).unwrap());
             assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+        }
+    }
+
+    #[test]
+    fn referrers_are_listed_from_an_index_alone() {
+        let connection = Connection::open_in_memory().unwrap();
+        configure(&connection).unwrap();
+        migrate(&connection).unwrap();
+        for wanted in ["", "AND artifact_type = ?3"] {
+            let list = format!(
+                "EXPLAIN QUERY PLAN SELECT digest, media_type, artifact_type, annotations, size FROM manifest
+                 WHERE repository = ?1 AND subject = ?2 {wanted} AND digest > ?4 ORDER BY digest LIMIT ?5"
+            );
+            let plan: String =
+                connection.query_row(&list, [rusqlite::types::Null; 5], |row| row.get("detail")).unwrap();
+            assert!(plan.contains("COVERING INDEX"), "{plan}");
         }
     }
 }
