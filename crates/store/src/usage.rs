@@ -66,7 +66,7 @@ pub struct Places {
 /// What takes the room of the store in the data directory `root`, with bytes and names where they live, as of the last
 /// commit. Blocks.
 ///
-/// Fails with [`Error::Unusable`] when there are no data, or of another version than this program's.
+/// Fails with [`crate::Error::Unusable`] when there are no data, or of another version than this program's.
 pub fn usage(root: &Path, bytes: &ByteStore, names: &NamesOptions) -> Result<Usage> {
     let layout = Layout::of(root, bytes, names);
     let mut usage = match names {
